@@ -1,0 +1,194 @@
+//! The machine that the process runs on: files of the operating system, its clock, its randomness.
+
+use super::{Clock, File, LockError, LockHolder, Map, Random, Vfs};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The file system of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealFs;
+
+impl Vfs for RealFs {
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        open(fs::OpenOptions::new().read(true), path)
+    }
+
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        open(fs::OpenOptions::new().read(true).write(true), path)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        open(
+            fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true),
+            path,
+        )
+    }
+
+    #[cfg(target_os = "linux")]
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if replace {
+            return fs::rename(from, to);
+        }
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // A file system without the flag: a hard link refuses an existing name just as well.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                fs::hard_link(from, to)?;
+                fs::remove_file(from)
+            }
+            result => result.map_err(io::Error::from),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        if replace {
+            return fs::rename(from, to);
+        }
+        fs::hard_link(from, to)?;
+        fs::remove_file(from)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+}
+
+fn open(options: &fs::OpenOptions, path: &Path) -> io::Result<Arc<dyn File>> {
+    let file = options.open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    Ok(Arc::new(RealFile(file)))
+}
+
+#[derive(Debug)]
+struct RealFile(fs::File);
+
+impl File for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.0, buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&self.0, buf, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn try_lock(&self) -> Result<(), LockError> {
+        match self.0.try_lock() {
+            Ok(()) => Ok(()),
+            Err(fs::TryLockError::WouldBlock) => Err(LockError::Held(lock_holder(&self.0))),
+            Err(fs::TryLockError::Error(error)) => Err(LockError::Io(error)),
+        }
+    }
+
+    fn map(&self, len: u64) -> io::Result<Option<Map>> {
+        if on_network(&self.0) {
+            return Ok(None);
+        }
+        match Map::new(&self.0, len) {
+            Ok(map) => Ok(Some(map)),
+            // Pipes, some FUSE and /proc files can't be mapped; they can be read.
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a page of the file may fail to arrive: then a map would die where a read would err.
+#[cfg(target_os = "linux")]
+fn on_network(file: &fs::File) -> bool {
+    // Magic numbers from statfs(2): NFS, SMB, SMB2, CIFS, 9p, FUSE, AFS, Ceph.
+    const NETWORK: [u64; 8] = [
+        0x6969,
+        0x517b,
+        0xfe53_4d42,
+        0xff53_4d42,
+        0x0102_1997,
+        0x6573_5546,
+        0x5346_414f,
+        0x00c3_6400,
+    ];
+    // The field's type differs between architectures.
+    rustix::fs::fstatfs(file)
+        .is_ok_and(|stat| u64::try_from(stat.f_type).is_ok_and(|magic| NETWORK.contains(&magic)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn on_network(_file: &fs::File) -> bool {
+    false
+}
+
+/// Looks the holder of a lock up in `/proc/locks`: "1: FLOCK ADVISORY WRITE 42 fe:00:1234 0 EOF".
+fn lock_holder(file: &fs::File) -> Option<LockHolder> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let pid: u32 = locks.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (kind, _mode, access) = (fields.next()?, fields.next()?, fields.next()?);
+        let (pid, place) = (fields.next()?, fields.next()?);
+        let held = kind == "FLOCK" && access == "WRITE" && place.rsplit(':').next()? == inode;
+        if held { pid.parse().ok() } else { None }
+    })?;
+    let program = fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    Some(LockHolder {
+        pid,
+        program: program.map(|name| name.trim_end().to_owned()),
+    })
+}
+
+/// The clock of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_s(&self) -> i64 {
+        let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs());
+        match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => seconds(since).unwrap_or(i64::MAX),
+            Err(before) => seconds(before.duration()).map_or(i64::MIN, |s| -s),
+        }
+    }
+}
+
+/// The randomness of the operating system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsRandom;
+
+impl Random for OsRandom {
+    fn fill(&self, buf: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            let flags = rustix::rand::GetRandomFlags::empty();
+            match rustix::rand::getrandom(&mut buf[filled..], flags) {
+                Ok(count) => filled += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
