@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 mod file;
 mod mmap;
+#[cfg(unix)]
+pub mod tree;
 
 pub use file::{OsRandom, RealFs, SystemClock};
 pub use mmap::{Map, exit_on_bus_error};

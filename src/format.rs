@@ -24,6 +24,10 @@ pub const ALIGN: u64 = 8;
 /// one frame is bounded. In-place sections are not decoded and may be longer.
 pub const FRAME_RAW_BYTES_MAX: u32 = 16 << 20;
 
+/// A frame of chunk lists holds at most this many bytes: 32 bytes for each 256 KiB of content and
+/// about 35 for each chunk, so an object of some 6 TiB.
+pub const LIST_BYTES_MAX: u32 = 1 << 30;
+
 /// All references of one frame together have at most this many bytes.
 pub const REFERENCE_BYTES_MAX: u64 = 8 << 20;
 
@@ -48,7 +52,7 @@ pub const TAIL_BYTES_MAX: u64 = 64 << 20;
 /// Segments together smaller than this carry no index: a reader scans them.
 pub const UNINDEXED_BYTES_MAX: u64 = 64 << 10;
 
-/// An object that is stored in pieces has at most this many bytes.
+/// A length of an object is at most this; [`LIST_BYTES_MAX`] bounds what a pack can hold.
 pub const OBJECT_BYTES_MAX: u64 = 1 << 63;
 
 /// Which rule of the specification some bytes break. The names are stable: test vectors,
@@ -361,7 +365,6 @@ impl Locator {
 
     /// Position within the frame, from 0.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 24 bits")]
     pub const fn item(self) -> u32 {
         (self.0 & 0xff_ffff) as u32
     }

@@ -204,7 +204,7 @@ mod tests {
             3 * group + 5,
             7 * group,
         ] {
-            let content: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let content: Vec<u8> = (0..=250).cycle().take(len).collect();
             let mut hasher = GroupHasher::default();
             content
                 .chunks(100_003)

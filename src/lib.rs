@@ -1,5 +1,16 @@
 //! PEFC packs: content-addressed, append-only, provable archives in one file.
 
+pub mod chunk;
+pub mod compress;
 pub mod disk;
+mod error;
 pub mod format;
 pub mod hash;
+pub mod index;
+mod pack;
+pub mod segment;
+pub mod tree;
+
+pub use error::{Error, ErrorKind, Result};
+pub use hash::Hash;
+pub use pack::*;

@@ -534,6 +534,43 @@ impl<'a> Entry<'a> {
     }
 }
 
+impl Entry<'_> {
+    /// The same, without borrowing.
+    #[must_use]
+    pub fn into_owned(self) -> Entry<'static> {
+        let texts = |texts: Vec<Cow<'_, str>>| texts.into_iter().map(own_text).collect();
+        match self {
+            Self::Put(put) => Entry::Put(put.into_owned()),
+            Self::Delete(delete) => Entry::Delete(Delete {
+                space: delete.space,
+                key: own_bytes(delete.key),
+                reason: delete.reason.map(own_text),
+            }),
+            Self::Genesis(genesis) => Entry::Genesis(Genesis {
+                origin: own_text(genesis.origin),
+                nonce: genesis.nonce,
+                threshold: genesis.threshold,
+                vkeys: texts(genesis.vkeys),
+                params: genesis.params.into_owned(),
+            }),
+            Self::Keys(keys) => Entry::Keys(Keys {
+                sequence: keys.sequence,
+                threshold: keys.threshold,
+                vkeys: texts(keys.vkeys),
+                revoked: keys
+                    .revoked
+                    .into_iter()
+                    .map(|(key, at)| (own_text(key), at))
+                    .collect(),
+            }),
+            Self::Seal(seal) => Entry::Seal(Seal {
+                attributes: seal.attributes.into_owned(),
+                ..seal
+            }),
+        }
+    }
+}
+
 fn optional<T>(
     writer: &mut Writer,
     value: Option<T>,

@@ -96,19 +96,25 @@ impl FrameKind {
         match self {
             Self::Objects => !matches!(codec, Codec::ZstdDictionary),
             Self::Records => !matches!(codec, Codec::ZstdPrefix),
-            Self::Lists | Self::Dictionary | Self::Entries | Self::Keys => {
+            Self::Dictionary | Self::Entries | Self::Keys => {
                 matches!(codec, Codec::Raw | Codec::Zstd)
             }
-            Self::ObjectIndex | Self::KeyDirectory | Self::Commit => matches!(codec, Codec::Raw),
+            Self::Lists | Self::ObjectIndex | Self::KeyDirectory | Self::Commit => {
+                matches!(codec, Codec::Raw)
+            }
             Self::Skippable(_) => true,
         }
     }
 
-    /// Whether the payload is read where it lies, so that its length is not bounded by a decoder's
-    /// memory.
+    /// Largest body before compression. Sections are read in place, so only their 32-bit length
+    /// bounds them.
     #[must_use]
-    pub const fn in_place(self) -> bool {
-        matches!(self, Self::ObjectIndex | Self::KeyDirectory)
+    pub const fn raw_bytes_max(self) -> u32 {
+        match self {
+            Self::ObjectIndex | Self::KeyDirectory => u32::MAX,
+            Self::Lists => super::LIST_BYTES_MAX,
+            _ => super::FRAME_RAW_BYTES_MAX,
+        }
     }
 }
 
@@ -276,8 +282,8 @@ impl FrameHeader {
         if header.flags & !flags != 0 {
             return fault(Rule::Reserved, FLAGS_AT);
         }
-        if header.raw_bytes > super::FRAME_RAW_BYTES_MAX && !kind.in_place() {
-            let most = super::FRAME_RAW_BYTES_MAX;
+        let most = kind.raw_bytes_max();
+        if header.raw_bytes > most {
             return numbers(Rule::Limit, RAW_AT, header.raw_bytes.into(), most.into());
         }
         // Compression that does not shrink is stored raw, so stored bytes are bounded by raw ones:
@@ -301,6 +307,23 @@ impl FrameHeader {
                 ITEMS_AT,
                 header.item_count.into(),
                 super::Locator::ITEMS_MAX.into(),
+            );
+        }
+        let single = matches!(
+            kind,
+            FrameKind::Dictionary
+                | FrameKind::ObjectIndex
+                | FrameKind::KeyDirectory
+                | FrameKind::Commit
+        );
+        // Every other item takes a byte at least, and a record's table row only counts if it does.
+        let most = if single { 1 } else { header.raw_bytes };
+        if header.item_count > most {
+            return numbers(
+                Rule::Length,
+                ITEMS_AT,
+                header.item_count.into(),
+                most.into(),
             );
         }
         Ok(header)
@@ -417,7 +440,8 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused_even_with_a_matching_check() {
-        let cases: [(Rule, fn(&mut FrameHeader)); 9] = [
+        type Fault = fn(&mut FrameHeader);
+        let cases: [(Rule, Fault); 9] = [
             (Rule::Codec, |h| h.codec = Codec::ZstdDictionary),
             (Rule::Reference, |h| h.reference_count = 5),
             (Rule::Reference, |h| h.codec = Codec::Zstd),

@@ -156,7 +156,7 @@ pub struct Chunk {
 pub struct ChunkList {
     /// Length of the object.
     pub len: u64,
-    /// The pieces; their lengths add up to `len`.
+    /// The pieces, at least two; their lengths add up to `len`.
     pub chunks: Vec<Chunk>,
     /// One value per group, at least two.
     pub groups: Vec<[u8; 32]>,
@@ -183,7 +183,8 @@ impl ChunkList {
         let chunk_count = take_uvarint(bytes, at)?;
         let group_count = len.div_ceil(GROUP_BYTES);
         let left = (bytes.len() - *at) as u64;
-        if len > OBJECT_BYTES_MAX || group_count < 2 || chunk_count == 0 {
+        // A list of one chunk would have the chunk's name: the chunk is the object.
+        if len > OBJECT_BYTES_MAX || group_count < 2 || chunk_count < 2 {
             return Err(FormatError::numbers(
                 Rule::ChunkList,
                 start,

@@ -1,0 +1,246 @@
+//! Decoded frames, kept while there is room: each is read, checked and decoded once for all
+//! threads that want it.
+
+use super::{Pack, units};
+use crate::disk::ReadAt;
+use crate::format::frame::{Codec, FrameHeader, FrameKind};
+use crate::format::index::{KeyRow, key_rows};
+use crate::format::object::{ChunkList, RecordRow, object_ranges};
+use crate::format::{FormatError, REFERENCE_DEPTH_MAX, Rule};
+use crate::hash::Hash;
+use crate::segment::{
+    EntryTable, ReadError, Resolved, Result, decode_body, decode_record, read_frame_header,
+    read_payload,
+};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A frame whose stored bytes were checked and whose body was decoded (records: is decoded record
+/// by record).
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) header: FrameHeader,
+    body: Body,
+    pub(crate) items: Items,
+    resolved: Resolved,
+    /// Levels of references below it.
+    depth: u8,
+}
+
+#[derive(Debug)]
+enum Body {
+    Owned(Vec<u8>),
+    /// In the file, which is in memory.
+    InPlace(Range<u64>),
+}
+
+/// What is in a frame, found once.
+#[derive(Debug)]
+pub(crate) enum Items {
+    Objects(Vec<Range<usize>>),
+    Records,
+    Lists(Vec<Arc<ChunkList>>),
+    Entries(EntryTable),
+    Keys(Vec<KeyRow>),
+}
+
+/// One object as a frame holds it.
+pub(crate) enum Item<'a> {
+    Bytes(Cow<'a, [u8]>),
+    List(&'a Arc<ChunkList>),
+}
+
+impl Frame {
+    /// The body's bytes.
+    pub(crate) fn body<'a>(&'a self, bytes: &'a dyn ReadAt) -> Result<Cow<'a, [u8]>> {
+        match &self.body {
+            Body::Owned(body) => Ok(Cow::Borrowed(body)),
+            Body::InPlace(range) => {
+                crate::segment::read(bytes, range.start, range.end - range.start)
+            }
+        }
+    }
+
+    /// Item `index`, not checked against any name.
+    pub(crate) fn item<'a>(&'a self, bytes: &'a dyn ReadAt, index: u32) -> Result<Item<'a>> {
+        let fault = FormatError::new(Rule::Index, self.header.offset);
+        match &self.items {
+            Items::Objects(ranges) => {
+                let range = ranges.get(index as usize).ok_or(fault)?.clone();
+                Ok(Item::Bytes(match self.body(bytes)? {
+                    Cow::Borrowed(body) => Cow::Borrowed(body.get(range).ok_or(fault)?),
+                    Cow::Owned(body) => Cow::Owned(body.get(range).ok_or(fault)?.to_vec()),
+                }))
+            }
+            Items::Records => {
+                let body = self.body(bytes)?;
+                let (row, stored) = RecordRow::find(&body, self.header.item_count, index)
+                    .map_err(|error| error.within(self.header.payload_offset()))?;
+                let record =
+                    decode_record(&self.header, &body[stored], row.raw_bytes, &self.resolved)?;
+                Ok(Item::Bytes(Cow::Owned(record)))
+            }
+            Items::Lists(lists) => Ok(Item::List(lists.get(index as usize).ok_or(fault)?)),
+            Items::Entries(_) | Items::Keys(_) => Err(fault.into()),
+        }
+    }
+
+    fn weight(&self) -> u64 {
+        let body = match &self.body {
+            Body::Owned(body) => body.len() as u64,
+            Body::InPlace(_) => 0,
+        };
+        let items = match &self.items {
+            Items::Objects(ranges) => ranges.len() * 16,
+            Items::Records => 0,
+            Items::Lists(lists) => lists
+                .iter()
+                .map(|l| l.chunks.len() * 40 + l.groups.len() * 32)
+                .sum(),
+            Items::Entries(table) => table.len() * 4,
+            Items::Keys(rows) => rows.iter().map(|row| row.key.len() + 40).sum(),
+        };
+        let resolved = match &self.resolved {
+            Resolved::Prefix(bytes) => bytes.len(),
+            Resolved::Nothing | Resolved::Dictionary(_) => 0,
+        };
+        body + (items + resolved + 200) as u64
+    }
+}
+
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl Weighter<u64, Arc<Frame>> for ByBytes {
+    fn weight(&self, _: &u64, frame: &Arc<Frame>) -> u64 {
+        frame.weight()
+    }
+}
+
+/// Frames by file offset.
+#[derive(Debug)]
+pub(crate) struct FrameCache(Cache<u64, Arc<Frame>, ByBytes>);
+
+impl FrameCache {
+    pub(super) fn new(cache_bytes: u64) -> Self {
+        use quick_cache::{DefaultHashBuilder, OptionsBuilder, sync::DefaultLifecycle};
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(1024)
+            .weight_capacity(cache_bytes)
+            .shards(1) // a frame is large and its decoding slow: one shard keeps the whole bound usable
+            .build();
+        let cache = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                ByBytes,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            Err(_) => Cache::with_weighter(1024, cache_bytes, ByBytes),
+        };
+        Self(cache)
+    }
+}
+
+impl Pack {
+    /// The frame at `offset`, one that holds items of any kind.
+    pub(crate) fn frame(&self, offset: u64) -> Result<Arc<Frame>> {
+        self.frame_below(offset, u64::MAX, REFERENCE_DEPTH_MAX)
+    }
+
+    /// The frame at `offset`, which lies below `limit` and may have `levels` levels of references.
+    pub(crate) fn frame_below(&self, offset: u64, limit: u64, levels: u8) -> Result<Arc<Frame>> {
+        if offset >= limit.min(self.end) {
+            return Err(FormatError::new(Rule::Reference, offset).into());
+        }
+        let frame = self
+            .frames
+            .0
+            .get_or_insert_with(&offset, || self.load(offset, levels).map(Arc::new))?;
+        if frame.depth > levels {
+            return Err(FormatError::new(Rule::Reference, offset).into());
+        }
+        Ok(frame)
+    }
+
+    fn load(&self, offset: u64, levels: u8) -> Result<Frame> {
+        let (header, _) = read_frame_header(&*self.bytes, offset)?;
+        let payload = read_payload(&*self.bytes, &header)?;
+        let (names, _) = header.split_payload(&payload);
+        let (resolved, depth) = self.resolve(&header, &names, levels)?;
+        let skip = names.len() * Hash::LEN;
+        let at = header.payload_offset();
+        let in_place = header.codec == Codec::Raw || header.kind == FrameKind::Records;
+        let body = match payload {
+            Cow::Borrowed(_) if in_place => Body::InPlace(at + skip as u64..header.payload_end()),
+            payload if in_place => {
+                let mut body = payload.into_owned();
+                body.drain(..skip);
+                Body::Owned(body)
+            }
+            payload => Body::Owned(decode_body(&header, &payload[skip..], &resolved)?.into_owned()),
+        };
+        let mut frame = Frame {
+            header,
+            body,
+            items: Items::Records,
+            resolved,
+            depth,
+        };
+        let body = frame.body(&*self.bytes)?;
+        let within = |error: FormatError| ReadError::from(error.within(at));
+        let items = match header.kind {
+            FrameKind::Objects | FrameKind::Dictionary => {
+                Items::Objects(object_ranges(&body, header.item_count).map_err(within)?)
+            }
+            FrameKind::Records => Items::Records,
+            FrameKind::Lists => {
+                let lists = ChunkList::all(&body, header.item_count).map_err(within)?;
+                Items::Lists(lists.into_iter().map(Arc::new).collect())
+            }
+            FrameKind::Entries => Items::Entries(EntryTable::decode(&header, &body)?),
+            FrameKind::Keys => Items::Keys(key_rows(&body, header.item_count).map_err(within)?),
+            FrameKind::ObjectIndex
+            | FrameKind::KeyDirectory
+            | FrameKind::Commit
+            | FrameKind::Skippable(_) => return Err(FormatError::new(Rule::Index, offset).into()),
+        };
+        drop(body);
+        frame.items = items;
+        // A dictionary or prefix is only needed to decode; a records frame decodes later.
+        if !matches!(frame.items, Items::Records) {
+            frame.resolved = Resolved::Nothing;
+        }
+        Ok(frame)
+    }
+
+    fn resolve(&self, header: &FrameHeader, names: &[Hash], levels: u8) -> Result<(Resolved, u8)> {
+        if names.is_empty() {
+            return Ok((Resolved::Nothing, 0));
+        }
+        let Some(levels) = levels.checked_sub(1) else {
+            return Err(FormatError::new(Rule::Reference, header.offset).into());
+        };
+        let mut objects = Vec::with_capacity(names.len());
+        let mut depth = 0;
+        for name in names {
+            let found = units::find_reference(self, name, header.offset, levels)?;
+            let (bytes, below) = found.ok_or(FormatError::new(
+                Rule::MissingObject,
+                header.payload_offset(),
+            ))?;
+            objects.push(bytes);
+            depth = depth.max(below + 1);
+        }
+        Ok((Resolved::new(header, &objects)?, depth))
+    }
+}
+
+impl Frame {
+    pub(crate) fn depth(&self) -> u8 {
+        self.depth
+    }
+}

@@ -1,0 +1,493 @@
+//! Where objects and entries are: the units of a pack, newest first.
+//!
+//! A unit is a run of segments with one index. The open tail behind the last footer, and units too
+//! small for an index, are scanned instead, once and only when something asks.
+
+use super::Pack;
+use super::frames::{Frame, Item, Items};
+use super::key;
+use crate::disk::ReadAt;
+use crate::format::commit::Commit;
+use crate::format::entry::Entry;
+use crate::format::frame::{FrameHeader, FrameKind};
+use crate::format::index::ObjectRow;
+use crate::format::object::{ChunkList, RecordRow};
+use crate::format::{FormatError, Locator, Rule};
+use crate::hash::Hash;
+use crate::index::{KeyDirectory, ObjectIndex, Section};
+use crate::segment::{Committed, Result, Step, Walker, read_commit, read_segment_header};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+/// A run of segments that is looked up as one.
+#[derive(Debug)]
+pub(crate) enum Unit {
+    Indexed(Box<Indexed>),
+    Scanned(Box<Scanned>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Indexed {
+    pub(crate) objects: Option<ObjectIndex>,
+    pub(crate) keys: Option<KeyDirectory>,
+    /// The footer that the index belongs to.
+    pub(crate) footer: Commit,
+}
+
+/// Frames that are looked through, because they are few.
+#[derive(Debug)]
+pub(crate) struct Scanned {
+    pub(crate) frames: Vec<FrameHeader>,
+    /// The footer of a unit without sections; none for the tail.
+    pub(crate) footer: Option<Commit>,
+    keys: OnceLock<Vec<(Vec<u8>, Locator)>>,
+    objects: OnceLock<Vec<ObjectRow>>,
+}
+
+impl Scanned {
+    fn new(frames: Vec<FrameHeader>, footer: Option<Commit>) -> Self {
+        Self {
+            frames,
+            footer,
+            keys: OnceLock::new(),
+            objects: OnceLock::new(),
+        }
+    }
+
+    /// Keys with the place of their newest entry, in key order.
+    pub(crate) fn keys(&self, pack: &Pack) -> Result<&[(Vec<u8>, Locator)]> {
+        if let Some(keys) = self.keys.get() {
+            return Ok(keys);
+        }
+        let mut newest = BTreeMap::new();
+        for header in self
+            .frames
+            .iter()
+            .filter(|header| header.kind == FrameKind::Entries)
+        {
+            let frame = pack.frame(header.offset)?;
+            for_each_key(pack, &frame, |key, place| {
+                newest.insert(key, place);
+            })?;
+        }
+        Ok(self.keys.get_or_init(|| newest.into_iter().collect()))
+    }
+
+    /// Objects by prefix, in the order of an index.
+    pub(crate) fn objects(&self, pack: &Pack) -> Result<&[ObjectRow]> {
+        if let Some(rows) = self.objects.get() {
+            return Ok(rows);
+        }
+        let mut rows = Vec::new();
+        for header in &self.frames {
+            rows.extend(object_rows(pack, header)?);
+        }
+        rows.sort_unstable();
+        Ok(self.objects.get_or_init(|| rows))
+    }
+}
+
+/// Calls `each` with every key of an entries frame and its entry's place.
+pub(crate) fn for_each_key(
+    pack: &Pack,
+    frame: &Frame,
+    mut each: impl FnMut(Vec<u8>, Locator),
+) -> Result<()> {
+    let Items::Entries(table) = &frame.items else {
+        return Ok(());
+    };
+    let body = frame.body(&*pack.bytes)?;
+    for item in 0..table.len() {
+        let bytes = table.entry(&body, item).unwrap_or(&[]);
+        if let Some(key) = key_of_entry(bytes)? {
+            each(key, place_of(&frame.header, item)?);
+        }
+    }
+    Ok(())
+}
+
+/// Space and key of a put or delete.
+pub(crate) fn key_of_entry(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
+    Ok(match Entry::decode(bytes)?.0 {
+        Entry::Put(put) => Some(key::encode(put.space, &put.key)),
+        Entry::Delete(delete) => Some(key::encode(delete.space, &delete.key)),
+        Entry::Genesis(_) | Entry::Keys(_) | Entry::Seal(_) => None,
+    })
+}
+
+pub(crate) fn place_of(header: &FrameHeader, item: usize) -> Result<Locator> {
+    let place = u32::try_from(item)
+        .ok()
+        .and_then(|item| Locator::new(header.offset, item));
+    place.ok_or_else(|| FormatError::new(Rule::Limit, header.offset).into())
+}
+
+/// The index rows of a frame of objects; none for other frames.
+pub(crate) fn object_rows(pack: &Pack, header: &FrameHeader) -> Result<Vec<ObjectRow>> {
+    let is_object = matches!(
+        header.kind,
+        FrameKind::Objects | FrameKind::Records | FrameKind::Lists | FrameKind::Dictionary
+    );
+    if !is_object {
+        return Ok(Vec::new());
+    }
+    let frame = pack.frame(header.offset)?;
+    let mut rows = Vec::with_capacity(header.item_count as usize);
+    for item in 0..header.item_count {
+        let place = place_of(header, item as usize)?;
+        let prefix = match header.kind {
+            // A record's prefix is beside it: no need to decode.
+            FrameKind::Records => {
+                let body = frame.body(&*pack.bytes)?;
+                RecordRow::find(&body, header.item_count, item)?.0.prefix
+            }
+            _ => match frame.item(&*pack.bytes, item)? {
+                Item::Bytes(bytes) => Hash::of(&bytes).prefix(),
+                Item::List(list) => list_name(list, header)?.prefix(),
+            },
+        };
+        rows.push(ObjectRow { prefix, place });
+    }
+    Ok(rows)
+}
+
+fn list_name(list: &ChunkList, header: &FrameHeader) -> Result<Hash> {
+    list.name()
+        .ok_or_else(|| FormatError::new(Rule::ChunkList, header.offset).into())
+}
+
+/// Opens the units of a pack: the tail, then the footers that its indexes chain to.
+pub(super) fn open_units(bytes: &Arc<dyn ReadAt>, committed: &Committed) -> Result<Vec<Unit>> {
+    let mut units = Vec::new();
+    if !committed.tail.is_empty() {
+        units.push(Unit::Scanned(Box::new(Scanned::new(
+            committed.tail.clone(),
+            None,
+        ))));
+    }
+    let mut next = committed.footer.clone();
+    while let Some(commit) = next {
+        let fault = FormatError::new(Rule::Commit, commit.frame_offset);
+        let footer = commit.footer.clone().ok_or(fault)?;
+        if footer.sections.is_empty() {
+            units.push(Unit::Scanned(Box::new(scan(
+                &**bytes,
+                footer.covers_from,
+                &commit,
+            )?)));
+        } else {
+            let section = |kind: FrameKind| {
+                let row = footer
+                    .sections
+                    .iter()
+                    .find(|row| row.kind == u64::from(kind.number()));
+                row.map(|row| Section::open(bytes, row)).transpose()
+            };
+            units.push(Unit::Indexed(Box::new(Indexed {
+                objects: section(FrameKind::ObjectIndex)?.map(ObjectIndex::new),
+                keys: section(FrameKind::KeyDirectory)?.map(KeyDirectory::new),
+                footer: commit.clone(),
+            })));
+        }
+        next = match footer.next_unit {
+            0 => None,
+            // Strictly lower each time, so the chain ends.
+            offset => Some(read_commit(&**bytes, offset)?.2),
+        };
+    }
+    Ok(units)
+}
+
+/// The frames of a unit without sections.
+fn scan(bytes: &dyn ReadAt, covers_from: u64, footer: &Commit) -> Result<Scanned> {
+    let end = footer.frame_offset;
+    if end.saturating_sub(covers_from) > crate::format::UNINDEXED_BYTES_MAX {
+        let (found, most) = (end - covers_from, crate::format::UNINDEXED_BYTES_MAX);
+        return Err(FormatError::numbers(Rule::Limit, end, found, most).into());
+    }
+    let (header, _) = read_segment_header(bytes, covers_from)?;
+    let mut walker = match header.previous_commit {
+        0 => Walker::new(bytes, end),
+        offset => Walker::after(bytes, &read_commit(bytes, offset)?.2, end)?,
+    };
+    if walker.position() != covers_from {
+        return Err(FormatError::new(Rule::Commit, end).into());
+    }
+    let mut frames = Vec::new();
+    while let Some(step) = walker.next()? {
+        if let Step::Frame(header) = step {
+            frames.push(header);
+        }
+    }
+    Ok(Scanned::new(frames, Some(footer.clone())))
+}
+
+/// An object as it is stored: whole, or as a list of chunks.
+#[derive(Debug)]
+pub(crate) enum Stored {
+    Bytes(Vec<u8>),
+    List(Chunks),
+}
+
+/// A chunk list in its frame.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunks(Arc<ChunkList>);
+
+impl Chunks {
+    pub(crate) fn list(&self) -> &ChunkList {
+        &self.0
+    }
+}
+
+/// Finds an object by name, in the newest unit that has it. Its bytes, or its list, are checked to
+/// be what the name says.
+pub(super) fn find_object(pack: &Pack, name: &Hash) -> Result<Option<Stored>> {
+    find(pack, &pack.units, name, |place| {
+        let frame = pack.frame(place.frame_offset())?;
+        match check_item(pack, &frame, place, name)? {
+            None => Ok(None),
+            Some(Item::Bytes(bytes)) => Ok(Some(Stored::Bytes(bytes.into_owned()))),
+            Some(Item::List(list)) => Ok(Some(Stored::List(Chunks(Arc::clone(list))))),
+        }
+    })
+    .map(|found| found.or_else(|| (*name == Hash::of(b"")).then(|| Stored::Bytes(Vec::new()))))
+}
+
+/// Finds an object that a frame at `limit` refers to, and how deep its own frame's references go.
+///
+/// Only what lies below is looked at, so that looking ends whatever a hostile pack refers to: units
+/// that are wholly below, then the frames below in the unit that the frame itself is in.
+pub(super) fn find_reference(
+    pack: &Pack,
+    name: &Hash,
+    limit: u64,
+    levels: u8,
+) -> Result<Option<(Vec<u8>, u8)>> {
+    let try_place = |place: Locator| {
+        let frame = pack.frame_below(place.frame_offset(), limit, levels)?;
+        if !matches!(
+            frame.header.kind,
+            FrameKind::Objects | FrameKind::Dictionary
+        ) {
+            return Ok(None);
+        }
+        match check_item(pack, &frame, place, name)? {
+            Some(Item::Bytes(bytes)) => Ok(Some((bytes.into_owned(), frame.depth()))),
+            _ => Ok(None),
+        }
+    };
+    let is_below = |unit: &Unit| match unit {
+        Unit::Scanned(scanned) => scanned.frames.last().is_none_or(|last| last.offset < limit),
+        Unit::Indexed(_) => true,
+    };
+    let (below, around): (Vec<&Unit>, Vec<&Unit>) = pack.units.iter().partition(|u| is_below(u));
+    let found = find(pack, below, name, try_place)?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    for unit in around {
+        let Unit::Scanned(scanned) = unit else {
+            continue;
+        };
+        for header in scanned
+            .frames
+            .iter()
+            .take_while(|header| header.offset < limit)
+        {
+            for row in object_rows(pack, header)? {
+                if row.prefix == name.prefix()
+                    && let Some(found) = try_place(row.place)?
+                {
+                    return Ok(Some(found));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The place of an object, if the pack has it.
+pub(super) fn locate(pack: &Pack, name: &Hash) -> Result<Option<(Locator, Arc<Frame>)>> {
+    find(pack, &pack.units, name, |place| {
+        let frame = pack.frame(place.frame_offset())?;
+        Ok(check_item(pack, &frame, place, name)?
+            .is_some()
+            .then(|| (place, Arc::clone(&frame))))
+    })
+}
+
+/// Tries every place whose prefix is the name's. A damaged copy is passed over if another is whole.
+fn find<'u, T>(
+    pack: &Pack,
+    units: impl IntoIterator<Item = &'u Unit>,
+    name: &Hash,
+    mut try_place: impl FnMut(Locator) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let prefix = name.prefix();
+    let mut damage = None;
+    let mut try_row = |row: ObjectRow| match try_place(row.place) {
+        Ok(found) => found,
+        Err(error) => {
+            damage.get_or_insert(error);
+            None
+        }
+    };
+    for unit in units {
+        match unit {
+            Unit::Scanned(scanned) => {
+                let rows = scanned.objects(pack)?;
+                let from = rows.partition_point(|row| row.prefix < prefix);
+                for row in rows[from..].iter().take_while(|row| row.prefix == prefix) {
+                    if let Some(found) = try_row(*row) {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+            Unit::Indexed(indexed) => {
+                let Some(objects) = &indexed.objects else {
+                    continue;
+                };
+                let mut from = 0;
+                while let Some((position, row)) = objects.find(prefix, from)? {
+                    if let Some(found) = try_row(row) {
+                        return Ok(Some(found));
+                    }
+                    from = position + 1;
+                }
+            }
+        }
+    }
+    damage.map_or(Ok(None), Err)
+}
+
+/// The item at `place` if it is the object named `name`; `None` if it is another one whose name
+/// begins the same.
+fn check_item<'a>(
+    pack: &'a Pack,
+    frame: &'a Frame,
+    place: Locator,
+    name: &Hash,
+) -> Result<Option<Item<'a>>> {
+    let item = frame.item(&*pack.bytes, place.item())?;
+    let found = match &item {
+        Item::Bytes(bytes) => Hash::of(bytes),
+        Item::List(list) => list_name(list, &frame.header)?,
+    };
+    if found == *name {
+        return Ok(Some(item));
+    }
+    if found.prefix() == name.prefix() {
+        return Ok(None);
+    }
+    Err(FormatError::new(Rule::ObjectName, place.frame_offset()).into())
+}
+
+/// An entry in its frame.
+#[derive(Debug, Clone)]
+pub(crate) struct EntryAt {
+    bytes: Arc<dyn ReadAt>,
+    frame: Arc<Frame>,
+    item: usize,
+}
+
+impl EntryAt {
+    /// The entry's bytes.
+    pub(crate) fn with_bytes<T>(&self, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+        let fault = FormatError::new(Rule::Index, self.frame.header.offset);
+        let Items::Entries(table) = &self.frame.items else {
+            return Err(fault.into());
+        };
+        let body = self.frame.body(&*self.bytes)?;
+        read(table.entry(&body, self.item).ok_or(fault)?)
+    }
+
+    /// The entry, without borrowing.
+    pub(crate) fn entry(&self) -> Result<Entry<'static>> {
+        self.with_bytes(|bytes| Ok(Entry::decode(bytes)?.0.into_owned()))
+    }
+
+    /// Position of the entry in the log.
+    pub(crate) fn log_index(&self) -> u64 {
+        match &self.frame.items {
+            Items::Entries(table) => table.first_index.saturating_add(self.item as u64),
+            _ => 0,
+        }
+    }
+}
+
+/// The entry at `place`.
+pub(super) fn entry_at(pack: &Pack, place: Locator) -> Result<EntryAt> {
+    let frame = pack.frame(place.frame_offset())?;
+    match &frame.items {
+        Items::Entries(table) if (place.item() as usize) < table.len() => {
+            let (bytes, item) = (Arc::clone(&pack.bytes), place.item() as usize);
+            Ok(EntryAt { bytes, frame, item })
+        }
+        _ => Err(FormatError::new(Rule::Index, place.frame_offset()).into()),
+    }
+}
+
+/// Finds the newest entry of a key (space byte first).
+pub(super) fn find_entry(pack: &Pack, key: &[u8]) -> Result<Option<EntryAt>> {
+    for unit in &pack.units {
+        if let Some(place) = find_key(pack, unit, key)? {
+            let found = entry_at(pack, place)?;
+            // An index that lies about a key must not give another key's value.
+            let same =
+                found.with_bytes(|bytes| Ok(key_of_entry(bytes)?.as_deref() == Some(key)))?;
+            if !same {
+                return Err(FormatError::new(Rule::Index, place.frame_offset()).into());
+            }
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn find_key(pack: &Pack, unit: &Unit, key: &[u8]) -> Result<Option<Locator>> {
+    let directory = match unit {
+        Unit::Scanned(scanned) => {
+            let keys = scanned.keys(pack)?;
+            let found = keys.binary_search_by(|(other, _)| other.as_slice().cmp(key));
+            return Ok(found.ok().map(|position| keys[position].1));
+        }
+        Unit::Indexed(indexed) => match &indexed.keys {
+            Some(directory) => directory,
+            None => return Ok(None),
+        },
+    };
+    let Some(position) = directory.floor(key)? else {
+        return Ok(None);
+    };
+    let frame = pack.frame(directory.frame_offset(position)?)?;
+    match &frame.items {
+        Items::Keys(rows) => {
+            let found = rows.binary_search_by(|row| row.key.as_slice().cmp(key));
+            Ok(found.ok().map(|position| rows[position].place))
+        }
+        Items::Entries(table) => {
+            let body = frame.body(&*pack.bytes)?;
+            let key_at = |item: usize| key_of_entry(table.entry(&body, item).unwrap_or(&[]));
+            // Genesis, keys and seal have no key: they stand before and after the sorted run.
+            let (mut low, mut high) = (0, table.len());
+            while low < high && key_at(low)?.is_none() {
+                low += 1;
+            }
+            while low < high && key_at(high - 1)?.is_none() {
+                high -= 1;
+            }
+            while low < high {
+                let middle = low + (high - low) / 2;
+                match key_at(middle)?.as_deref().map(|found| found.cmp(key)) {
+                    Some(std::cmp::Ordering::Equal) => {
+                        return place_of(&frame.header, middle).map(Some);
+                    }
+                    Some(std::cmp::Ordering::Less) => low = middle + 1,
+                    _ => high = middle,
+                }
+            }
+            Ok(None)
+        }
+        _ => Err(FormatError::new(Rule::Index, frame.header.offset).into()),
+    }
+}

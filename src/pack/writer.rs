@@ -1,0 +1,663 @@
+//! Writing a pack: putting, committing, sealing.
+
+mod commit;
+mod content;
+mod footer;
+mod intake;
+mod live;
+mod out;
+mod pool;
+mod similar;
+
+use super::key::Key;
+use super::units::Unit;
+use super::{OpenOptions, Pack};
+use crate::chunk::WHOLE_BYTES_MAX;
+use crate::compress::LEVEL_DEFAULT;
+use crate::disk::{FileBytes, Latched, LockError, Machine, parent_dir};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::{Attributes, Content, Delete, Entry, Genesis, Put, RawPairs};
+use crate::format::index::ObjectRow;
+use crate::format::segment::Layout;
+use crate::format::{ENTRY_BYTES_MAX, Locator};
+use crate::hash::Hash;
+use crate::segment::{Committed, Walker, find_committed};
+use crate::tree::{Frontier, Node, sha256};
+use intake::Intake;
+use live::Overlay;
+use out::{OpenSegment, Out};
+use pool::Pool;
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Body of a frame of records, about.
+const RECORDS_FRAME_BYTES: usize = 64 << 10;
+
+/// Context of the nonce of a log that is sealed before it is ever committed: a function of what it
+/// holds, so that the same input gives the same pack.
+const NONCE_CONTEXT: &str = "pefc 2026-11 genesis nonce";
+
+/// How to write a pack.
+#[derive(Debug, Clone)]
+pub struct WriteOptions {
+    /// The machine that the file is on.
+    pub machine: Machine,
+    /// zstd level, 1 to 19.
+    pub level: i32,
+    /// Threads that compress. The bytes of the pack do not depend on it.
+    pub threads: usize,
+    /// How small objects are laid out: together for archives, one by one for stores.
+    pub layout: Layout,
+    /// Content of a frame of small objects, about, in bytes: larger compresses better, smaller is
+    /// read faster. 64 KiB to 8 MiB. Only for [`Layout::Archive`].
+    pub frame_bytes: usize,
+    /// Whether every frame is decoded and its objects named again before it is committed.
+    pub verify_writes: bool,
+    /// Whether entries also carry the SHA-256 of their content.
+    pub sha256: bool,
+    /// Time to record in seals, in seconds since 1970. None by default, so that the same input
+    /// gives the same pack.
+    pub time_s: Option<u64>,
+    /// Name of a new log in checkpoints; empty for one made of its nonce.
+    pub origin: String,
+    /// Whether [`Writer::create`] may replace an existing file.
+    pub replace: bool,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            machine: Machine::real(),
+            level: LEVEL_DEFAULT,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            layout: Layout::Archive,
+            frame_bytes: 1 << 20,
+            verify_writes: true,
+            sha256: false,
+            time_s: None,
+            origin: String::new(),
+            replace: false,
+        }
+    }
+}
+
+/// What a writer did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteStats {
+    /// Keys that got a new value.
+    pub put_count: u64,
+    /// Puts that changed nothing.
+    pub unchanged_count: u64,
+    /// Keys that were deleted.
+    pub deleted_count: u64,
+    /// Bytes of content that were put, duplicates included.
+    pub content_bytes: u64,
+    /// Objects that were new to the pack; chunks of large ones count each.
+    pub new_object_count: u64,
+    /// Their bytes.
+    pub new_object_bytes: u64,
+    /// Bytes that the file grew by.
+    pub stored_bytes: u64,
+    /// The newest generation.
+    pub generation: u64,
+    /// Entries in the log.
+    pub log_size: u64,
+    /// Root of the log.
+    pub log_root: Node,
+    /// Root of the map at the newest seal.
+    pub map_root: Node,
+}
+
+/// Writes one pack. There is one writer at a time; readers are not disturbed.
+///
+/// What was put is staged until [`Writer::commit`] or [`Writer::seal`] returns: then it survives a
+/// crash. A crash before leaves the pack as it was at the last commit. Dropping a writer without
+/// [`Writer::finish`] gives up what was not committed; a new pack then leaves no file.
+///
+/// After a failed write or sync the writer refuses everything else: see [`ErrorKind::Durability`].
+#[derive(Debug)]
+pub struct Writer {
+    options: WriteOptions,
+    path: PathBuf,
+    /// The name that a new pack has until its first commit.
+    temporary: Option<PathBuf>,
+    out: Out,
+    pool: Pool,
+    intake: Intake,
+    /// The pack below: what was committed when it was opened.
+    base: Option<Pack>,
+    /// Entries that were committed since `base` was opened: their places, and their bytes (none for
+    /// deletes).
+    overlay: Overlay,
+    /// Entries of the next commit by space and key.
+    staged: BTreeMap<Vec<u8>, Staged>,
+    /// Names of objects that this writer has stored.
+    known: HashSet<Hash>,
+    /// Objects in frames since the last footer.
+    rows: Vec<ObjectRow>,
+    /// Whether this segment holds commits already.
+    segment_has_commits: bool,
+    /// Large contents of the base, for finding earlier versions.
+    large: Option<Vec<(Vec<u8>, Hash)>>,
+    frontier: Frontier,
+    number: u64,
+    generation: u64,
+    seal: Option<Locator>,
+    /// Log size and root at the newest seal, and its map root.
+    sealed: Option<(u64, Node)>,
+    map_root: Node,
+    previous_footer: u64,
+    committed_end: u64,
+    start: u64,
+    /// Frames were written, or entries staged, since the last commit.
+    dirty: bool,
+    stats: WriteStats,
+}
+
+#[derive(Debug)]
+enum Staged {
+    Put(Vec<u8>),
+    Delete(Vec<u8>),
+}
+
+impl Writer {
+    /// Begins a new pack at `path`. Until the first commit it has a temporary name in the same
+    /// directory; then it takes its own, atomically.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] unless [`WriteOptions::replace`] is set, [`ErrorKind::ReadOnly`],
+    /// [`ErrorKind::NoSpace`].
+    pub fn create(path: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let vfs = Arc::clone(&options.machine.vfs);
+        if !options.replace && vfs.open_read(&path).is_ok() {
+            return Err(Self::exists(&path));
+        }
+        let mut random = [0; 8];
+        options
+            .machine
+            .random
+            .fill(&mut random)
+            .map_err(|e| Error::io("random bytes", &path, e))?;
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{:016x}.tmp", u64::from_le_bytes(random)));
+        let temporary = parent_dir(&path).join(name);
+        let file = vfs
+            .create_new(&temporary)
+            .map_err(|e| Error::io("creating the pack", &path, e))?;
+        let out = Out::new(Latched::new(file), 0, None, (0, [0; 8]));
+        let mut writer = Self::over(path, options, out)?;
+        writer.temporary = Some(temporary);
+        Ok(writer)
+    }
+
+    fn exists(path: &Path) -> Error {
+        Error::new(ErrorKind::AlreadyExists, "the file exists already")
+            .at(path)
+            .hinting("append to it, or choose another name")
+    }
+
+    /// Opens the pack at `path` to append to it. An unfinished commit at its end is cut off.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] with the holder while another writer has it, and all of [`Pack::open`].
+    pub fn append(path: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
+        let path = path.as_ref().to_owned();
+        let opening = |source| Error::io("opening the pack for writing", &path, source);
+        let file = options.machine.vfs.open_write(&path).map_err(opening)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(LockError::Held(holder)) => return Err(Error::locked(&path, holder)),
+            Err(LockError::Io(error)) => return Err(opening(error)),
+        }
+        // After the lock, so that nobody appends in between.
+        let bytes = FileBytes::new(Arc::clone(&file), false).map_err(opening)?;
+        let committed = find_committed(&bytes).map_err(|error| Error::from(error).at(&path))?;
+        let segment = open_segment(&bytes, &committed).map_err(|error| error.at(&path))?;
+        let latched = Latched::new(file);
+        if committed.torn_bytes > 0 {
+            latched
+                .set_len(committed.end)
+                .map_err(|error| Error::write(&path, error))?;
+        }
+        // What a killed writer left behind may be in memory only. It must be on disk before anything
+        // follows it, or a crash would look like damage.
+        latched
+            .sync_data()
+            .map_err(|error| Error::write(&path, error))?;
+        let (_, check) = crate::segment::read_frame_header(&bytes, committed.last.frame_offset)?;
+        let last_commit = (committed.last.frame_offset, check);
+        let out = Out::new(latched, committed.end, segment, last_commit);
+        let mut writer = Self::over(path, options, out)?;
+        writer.resume(&committed)?;
+        Ok(writer)
+    }
+
+    fn over(path: PathBuf, options: WriteOptions, out: Out) -> Result<Self> {
+        let start = out.position();
+        let frame_bytes = match options.layout {
+            Layout::Archive => options.frame_bytes.clamp(64 << 10, 8 << 20),
+            Layout::Records => RECORDS_FRAME_BYTES,
+        };
+        Ok(Self {
+            pool: Pool::new(options.threads, options.level, options.verify_writes)?,
+            intake: Intake::new(options.layout, frame_bytes),
+            options,
+            path,
+            temporary: None,
+            out,
+            base: None,
+            overlay: BTreeMap::new(),
+            staged: BTreeMap::new(),
+            known: HashSet::new(),
+            rows: Vec::new(),
+            segment_has_commits: false,
+            large: None,
+            frontier: Frontier::default(),
+            number: 0,
+            generation: 0,
+            seal: None,
+            sealed: None,
+            map_root: [0; 32],
+            previous_footer: 0,
+            committed_end: start,
+            start,
+            dirty: false,
+            stats: WriteStats::default(),
+        })
+    }
+
+    /// Takes up where the last commit left off.
+    fn resume(&mut self, committed: &Committed) -> Result<()> {
+        let last = &committed.last;
+        let frontier = Frontier::from_parts(last.log_size, last.frontier.clone());
+        self.frontier = frontier.ok_or_else(|| {
+            self.fault(crate::format::FormatError::new(
+                crate::format::Rule::LogRoot,
+                last.frame_offset,
+            ))
+        })?;
+        self.number = last.number;
+        self.generation = last.generation;
+        self.seal = last.seal;
+        self.previous_footer = match &committed.footer {
+            Some(footer) => footer.frame_offset,
+            None => 0,
+        };
+        self.segment_has_commits = !committed.tail.is_empty() || last.footer.is_none();
+        let base = self.open_base()?;
+        if let Some(generation) = base.newest_generation()? {
+            self.sealed = Some((generation.log_size, generation.log_root));
+            self.map_root = generation.map_root;
+        }
+        // The tail becomes part of the next unit.
+        for unit in &base.units {
+            if let Unit::Scanned(scanned) = unit
+                && scanned.footer.is_none()
+            {
+                self.rows.extend_from_slice(scanned.objects(&base)?);
+            }
+        }
+        self.base = Some(base);
+        Ok(())
+    }
+
+    fn open_base(&self) -> Result<Pack> {
+        let machine = self.options.machine.clone();
+        let options = OpenOptions {
+            machine,
+            ..OpenOptions::default()
+        };
+        let file = Arc::clone(self.out.file().inner());
+        let bytes =
+            FileBytes::new(file, true).map_err(|e| Error::io("reading the pack", &self.path, e))?;
+        Pack::over(Arc::new(bytes), Some(self.path.clone()), options)
+    }
+
+    /// Puts `content` under `key`. Content that the pack has already is not stored again; a put that
+    /// changes nothing writes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for an invalid key, [`ErrorKind::Durability`] or [`ErrorKind::NoSpace`]
+    /// when a write fails.
+    pub fn put<'k>(&mut self, key: impl Into<Key<'k>>, content: &[u8]) -> Result<Hash> {
+        self.put_with(key, content, Attributes::default())
+    }
+
+    /// Puts `content` with attributes.
+    ///
+    /// # Errors
+    /// As [`Writer::put`]; [`ErrorKind::Limit`] if the entry would be longer than 16 KiB.
+    pub fn put_with<'k>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        content: &[u8],
+        attributes: Attributes<'_>,
+    ) -> Result<Hash> {
+        if content.len() > WHOLE_BYTES_MAX {
+            return self
+                .put_stream_with(key, content, attributes)
+                .map(|content| content.name);
+        }
+        let key = key.into();
+        key.check()?;
+        let name = Hash::of(content);
+        self.put_named(&key, name, content, attributes)?;
+        Ok(name)
+    }
+
+    /// Puts content of at most 1 MiB whose name the caller has computed: it may have done so on
+    /// another thread. A wrong name is found before the commit if writes are verified.
+    pub(crate) fn put_named(
+        &mut self,
+        key: &Key<'_>,
+        name: Hash,
+        content: &[u8],
+        attributes: Attributes<'_>,
+    ) -> Result<()> {
+        let sha256 = self.options.sha256.then(|| sha256(content));
+        self.add_object(name, content)?;
+        let content = Content {
+            name,
+            len: content.len() as u64,
+        };
+        self.stage_put(key, Some(content), sha256, attributes)
+    }
+
+    /// Puts what `content` yields until its end, of any length, in bounded memory.
+    ///
+    /// # Errors
+    /// As [`Writer::put`]; an error of `content` is [`ErrorKind::Io`] and leaves the key as it was.
+    pub fn put_stream<'k>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        content: impl Read,
+    ) -> Result<Content> {
+        self.put_stream_with(key, content, Attributes::default())
+    }
+
+    /// Puts a stream with attributes.
+    ///
+    /// # Errors
+    /// As [`Writer::put_stream`].
+    pub fn put_stream_with<'k>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        mut content: impl Read,
+        attributes: Attributes<'_>,
+    ) -> Result<Content> {
+        let key = key.into();
+        key.check()?;
+        let mut sha = self.options.sha256.then(Sha256::new);
+        let content = self.add_stream(&key, &mut content, sha.as_mut())?;
+        let sha256 = sha.map(|sha| sha.finalize().into());
+        self.stage_put(&key, Some(content), sha256, attributes)?;
+        Ok(content)
+    }
+
+    /// Puts an entry without content: a directory, a link, a device.
+    ///
+    /// # Errors
+    /// As [`Writer::put`]; [`ErrorKind::Usage`] if the attributes are those of a regular file.
+    pub fn put_attributes<'k>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        attributes: Attributes<'_>,
+    ) -> Result<()> {
+        let key = key.into();
+        key.check()?;
+        self.stage_put(&key, None, None, attributes)
+    }
+
+    /// Puts `key` with content that the pack has already, and says whether it has.
+    ///
+    /// # Errors
+    /// As [`Writer::put`].
+    pub fn put_existing<'k>(
+        &mut self,
+        key: impl Into<Key<'k>>,
+        content: Content,
+        attributes: Attributes<'_>,
+    ) -> Result<bool> {
+        let key = key.into();
+        key.check()?;
+        if !self.has_object(&content.name, content.len)? {
+            return Ok(false);
+        }
+        self.stage_put(&key, Some(content), None, attributes)?;
+        Ok(true)
+    }
+
+    /// Deletes `key` and says whether it was there. Its history and content stay in the pack.
+    ///
+    /// # Errors
+    /// As [`Writer::put`].
+    pub fn delete<'k>(&mut self, key: impl Into<Key<'k>>) -> Result<bool> {
+        let key = key.into();
+        key.check()?;
+        let encoded = key.encode();
+        if self.live_entry(&encoded)?.is_none() {
+            return Ok(false);
+        }
+        let entry = Entry::Delete(Delete {
+            space: key.space(),
+            key: Cow::Borrowed(key.bytes()),
+            reason: None,
+        });
+        if self.committed_entry(&encoded)?.is_some() {
+            self.staged.insert(encoded, Staged::Delete(entry.encode()));
+        } else {
+            self.staged.remove(&encoded); // it was never committed: nothing to tell
+        }
+        self.dirty = true;
+        self.stats.deleted_count += 1;
+        Ok(true)
+    }
+
+    /// The entry that `key` would have if everything staged were committed.
+    ///
+    /// # Errors
+    /// As any read.
+    pub fn entry<'k>(&self, key: impl Into<Key<'k>>) -> Result<Option<Put<'static>>> {
+        let Some(bytes) = self.live_entry(&key.into().encode())? else {
+            return Ok(None);
+        };
+        match Entry::decode(&bytes)?.0 {
+            Entry::Put(put) => Ok(Some(put.into_owned())),
+            _ => Ok(None),
+        }
+    }
+
+    /// The pack as it was when the writer opened it; none for a new one.
+    #[must_use]
+    pub fn base(&self) -> Option<&Pack> {
+        self.base.as_ref()
+    }
+
+    fn live_entry(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        match self.staged.get(key) {
+            Some(Staged::Put(bytes)) => Ok(Some(bytes.clone())),
+            Some(Staged::Delete(_)) => Ok(None),
+            None => self.committed_entry(key),
+        }
+    }
+
+    fn committed_entry(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some((_, bytes)) = self.overlay.get(key) {
+            return Ok(bytes.clone());
+        }
+        let Some(base) = &self.base else {
+            return Ok(None);
+        };
+        let Some(found) = base.find_entry(key)? else {
+            return Ok(None);
+        };
+        let bytes = found.with_bytes(|bytes| {
+            let is_put = matches!(Entry::decode(bytes)?.0, Entry::Put(_));
+            Ok(is_put.then(|| bytes.to_vec()))
+        });
+        bytes.map_err(|error| self.fault(error))
+    }
+
+    fn stage_put(
+        &mut self,
+        key: &Key<'_>,
+        content: Option<Content>,
+        sha256: Option<Node>,
+        attributes: Attributes<'_>,
+    ) -> Result<()> {
+        let entry = Entry::Put(Put {
+            space: key.space(),
+            key: Cow::Borrowed(key.bytes()),
+            content,
+            sha256,
+            media_type: None,
+            attributes,
+        });
+        let bytes = entry.encode();
+        if bytes.len() > ENTRY_BYTES_MAX {
+            let what = format!(
+                "the entry of {key} has {} bytes, more than {ENTRY_BYTES_MAX}",
+                bytes.len()
+            );
+            return Err(Error::new(ErrorKind::Limit, what).hinting("shorten its attributes"));
+        }
+        if let Err(error) = Entry::decode(&bytes) {
+            let what = format!("the attributes of {key} contradict each other");
+            return Err(Error::new(ErrorKind::Usage, what).because(error));
+        }
+        self.stats.content_bytes += content.map_or(0, |content| content.len);
+        let encoded = key.encode();
+        if self.live_entry(&encoded)?.as_ref() == Some(&bytes) {
+            self.stats.unchanged_count += 1;
+            return Ok(());
+        }
+        // Back to what is committed: then there is nothing to write.
+        if self.committed_entry(&encoded)?.as_ref() == Some(&bytes) {
+            self.staged.remove(&encoded);
+        } else {
+            self.staged.insert(encoded, Staged::Put(bytes));
+        }
+        self.dirty = true;
+        self.stats.put_count += 1;
+        Ok(())
+    }
+
+    /// Makes everything that was put so far durable. Readers that open the pack from now on see it.
+    /// Does nothing if nothing was put.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Durability`] if the disk failed: then it is unknown whether this commit is on
+    /// disk, and opening the pack again will tell.
+    pub fn commit(&mut self) -> Result<()> {
+        if !self.dirty {
+            return Ok(());
+        }
+        let mut run = Vec::new();
+        if self.frontier.size() == 0 {
+            let mut nonce = [0; 16];
+            let random = self.options.machine.random.fill(&mut nonce);
+            random.map_err(|error| Error::io("random bytes", &self.path, error))?;
+            run.push(self.genesis(nonce));
+        }
+        self.finish_commit(run, None)
+    }
+
+    /// Commits, and binds all live entries in a seal: a new generation, indexed in place. Seals even
+    /// if nothing changed.
+    ///
+    /// # Errors
+    /// As [`Writer::commit`].
+    pub fn seal(&mut self) -> Result<()> {
+        let map = self.live_map()?;
+        let mut run = Vec::new();
+        if self.frontier.size() == 0 {
+            let mut nonce = [0; 16];
+            blake3::Hasher::new_derive_key(NONCE_CONTEXT)
+                .update(&map.root)
+                .finalize_xof()
+                .fill(&mut nonce);
+            run.push(self.genesis(nonce));
+        }
+        self.finish_commit(run, Some(&map))
+    }
+
+    fn genesis(&self, nonce: [u8; 16]) -> Vec<u8> {
+        let genesis = Genesis {
+            origin: Cow::Borrowed(&self.options.origin),
+            nonce,
+            threshold: 0,
+            vkeys: Vec::new(),
+            params: RawPairs::default(),
+        };
+        Entry::Genesis(genesis).encode()
+    }
+
+    /// Seals what is not sealed yet, closes the pack and says what was done.
+    ///
+    /// # Errors
+    /// As [`Writer::commit`].
+    pub fn finish(mut self) -> Result<WriteStats> {
+        let sealed = self
+            .sealed
+            .is_some_and(|(size, _)| size == self.frontier.size());
+        if self.dirty || !sealed {
+            self.seal()?;
+        }
+        let stats = self.stats();
+        Ok(stats)
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn stats(&self) -> WriteStats {
+        WriteStats {
+            stored_bytes: self.out.position() - self.start,
+            generation: self.generation,
+            log_size: self.frontier.size(),
+            log_root: self.frontier.root(),
+            map_root: self.map_root,
+            ..self.stats.clone()
+        }
+    }
+
+    fn fault(&self, error: impl Into<Error>) -> Error {
+        error.into().at(&self.path)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let vfs = &self.options.machine.vfs;
+        if let Some(temporary) = &self.temporary {
+            // Best effort: the next step would be the same for a person, who sees the file's name.
+            let _ = vfs.remove_file(temporary);
+        } else if self.out.position() > self.committed_end && !self.out.file().has_failed() {
+            // What was not committed is cut off now rather than by the next writer.
+            let _ = self.out.file().set_len(self.committed_end);
+        }
+    }
+}
+
+/// The segment that the last commit left open, if it did.
+fn open_segment(bytes: &FileBytes, committed: &Committed) -> Result<Option<OpenSegment>> {
+    if committed.last.footer.is_some() {
+        return Ok(None);
+    }
+    let mut walker = match &committed.footer {
+        Some(footer) => Walker::after(bytes, footer, committed.end)?,
+        None => Walker::new(bytes, committed.end),
+    };
+    while walker.next()?.is_some() {}
+    let chain = walker.chain().zip(walker.segment_offset());
+    Ok(chain.map(|((previous, ordinal), offset)| OpenSegment {
+        offset,
+        previous,
+        ordinal,
+    }))
+}

@@ -1,0 +1,145 @@
+//! Content into frames: small objects together, large ones cut, nothing twice.
+
+use super::pool::{Dictionary, Job};
+use crate::compress::train_dictionary;
+use crate::format::frame::FrameKind;
+use crate::format::segment::Layout;
+use crate::hash::Hash;
+use std::sync::Arc;
+
+/// A dictionary has at most this many bytes.
+const DICTIONARY_BYTES: usize = 112 << 10;
+/// A dictionary is trained once this many bytes of records were seen: fewer would not pay for it.
+const SAMPLE_BYTES: usize = 1 << 20;
+/// Longer records say little about short ones.
+const SAMPLE_RECORD_BYTES_MAX: usize = 16 << 10;
+
+/// A frame of small objects that is being filled.
+#[derive(Debug)]
+pub(super) struct Intake {
+    layout: Layout,
+    frame_bytes: usize,
+    names: Vec<Hash>,
+    lengths: Vec<u32>,
+    content: Vec<u8>,
+    records: Vec<(Hash, Vec<u8>)>,
+    record_bytes: usize,
+    training: Training,
+}
+
+#[derive(Debug)]
+enum Training {
+    Collecting {
+        samples: Vec<u8>,
+        lengths: Vec<usize>,
+    },
+    Done(Option<Arc<Dictionary>>),
+}
+
+impl Intake {
+    pub(super) fn new(layout: Layout, frame_bytes: usize) -> Self {
+        Self {
+            layout,
+            frame_bytes,
+            names: Vec::new(),
+            lengths: Vec::new(),
+            content: Vec::new(),
+            records: Vec::new(),
+            record_bytes: 0,
+            training: Training::Collecting {
+                samples: Vec::new(),
+                lengths: Vec::new(),
+            },
+        }
+    }
+
+    /// Takes an object of at most 4 GiB and gives the jobs that are full now.
+    pub(super) fn push(&mut self, name: Hash, content: &[u8]) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        match self.layout {
+            Layout::Archive => {
+                // A frame is closed before it gets too long, so that cuts depend on what is in it
+                // and what comes next, never on time or threads.
+                if !self.names.is_empty() && self.content.len() + content.len() > self.frame_bytes {
+                    jobs.extend(self.finish());
+                }
+                self.names.push(name);
+                self.lengths
+                    .push(u32::try_from(content.len()).unwrap_or(u32::MAX));
+                self.content.extend_from_slice(content);
+            }
+            Layout::Records => {
+                self.sample(content, &mut jobs);
+                self.records.push((name, content.to_vec()));
+                self.record_bytes += content.len();
+                if self.record_bytes >= self.frame_bytes {
+                    jobs.extend(self.finish());
+                }
+            }
+        }
+        jobs
+    }
+
+    /// The frame as it is now, if it holds anything.
+    pub(super) fn finish(&mut self) -> Option<Job> {
+        if !self.records.is_empty() {
+            self.record_bytes = 0;
+            let dictionary = match &self.training {
+                Training::Done(dictionary) => dictionary.clone(),
+                Training::Collecting { .. } => None,
+            };
+            return Some(Job::Records {
+                records: std::mem::take(&mut self.records),
+                dictionary,
+            });
+        }
+        (!self.names.is_empty()).then(|| Job::Objects {
+            names: std::mem::take(&mut self.names),
+            lengths: std::mem::take(&mut self.lengths),
+            content: std::mem::take(&mut self.content),
+            history: None,
+        })
+    }
+
+    /// Collects samples and trains the dictionary once there are enough.
+    fn sample(&mut self, content: &[u8], jobs: &mut Vec<Job>) {
+        let Training::Collecting { samples, lengths } = &mut self.training else {
+            return;
+        };
+        if content.len() > SAMPLE_RECORD_BYTES_MAX {
+            return;
+        }
+        samples.extend_from_slice(content);
+        lengths.push(content.len());
+        if samples.len() < SAMPLE_BYTES {
+            return;
+        }
+        let mut rest = samples.as_slice();
+        let mut parts = Vec::with_capacity(lengths.len());
+        for length in lengths {
+            let (part, more) = rest.split_at(*length);
+            parts.push(part);
+            rest = more;
+        }
+        let trained = train_dictionary(&parts, DICTIONARY_BYTES);
+        let dictionary = trained.map(|bytes| {
+            Arc::new(Dictionary {
+                name: Hash::of(&bytes),
+                bytes,
+            })
+        });
+        if let Some(dictionary) = &dictionary {
+            // Twice: without it, no record under it could be read.
+            for _ in 0..2 {
+                jobs.push(Job::Plain {
+                    kind: FrameKind::Dictionary,
+                    flags: 0,
+                    item_count: 1,
+                    body: dictionary.bytes.clone(),
+                    compress: true,
+                });
+            }
+        }
+        self.training = Training::Done(dictionary);
+    }
+}
