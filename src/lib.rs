@@ -1,5 +1,7 @@
 //! PEFC packs: content-addressed, append-only, provable archives in one file.
 
+#[cfg(unix)]
+pub mod archive;
 pub mod chunk;
 pub mod compress;
 pub mod disk;

@@ -27,7 +27,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "hash", "chunk", "tree", "disk", "format", "compress", "segment", "index", "error",
         ],
     ),
-    ("archive", &["hash", "disk", "format", "error", "pack"]),
+    (
+        "archive",
+        &["hash", "chunk", "disk", "format", "error", "pack"],
+    ),
     // The command sees what every user of the library sees: `pefc::`. `src/cli*` is one layer.
     ("cli", &[]),
     ("main", &["cli"]),

@@ -480,6 +480,12 @@ impl Writer {
         self.base.as_ref()
     }
 
+    /// Where its file is, or will be, and under which name it is meanwhile: what an archiver must
+    /// not take for a part of the tree.
+    pub(crate) fn own_paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.path.as_path()).chain(self.temporary.as_deref())
+    }
+
     fn live_entry(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         match self.staged.get(key) {
             Some(Staged::Put(bytes)) => Ok(Some(bytes.clone())),

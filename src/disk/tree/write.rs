@@ -250,6 +250,20 @@ impl TargetDir {
             .at(path, |dir, name| fifo(dir.as_fd(), name, mode & 0o777))
     }
 
+    /// Creates a character or block device with the permission bits `mode` (`0o777` at most), less
+    /// the umask. Takes privileges (`EPERM`); [`io::ErrorKind::Unsupported`] on macOS.
+    pub fn make_device(
+        &self,
+        path: &[u8],
+        is_block: bool,
+        mode: u32,
+        (major, minor): (u32, u32),
+    ) -> Result<(), TreeError> {
+        self.dirs.at(path, |dir, name| {
+            device(dir.as_fd(), name, is_block, mode & 0o777, (major, minor))
+        })
+    }
+
     /// Removes anything but a directory. A symbolic link itself is removed.
     pub fn remove_file(&self, path: &[u8]) -> Result<(), TreeError> {
         self.dirs
@@ -407,6 +421,34 @@ fn fifo(dir: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<()> {
 
 #[cfg(target_vendor = "apple")]
 fn fifo(_: BorrowedFd<'_>, _: &[u8], _: u32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn device(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    is_block: bool,
+    mode: u32,
+    (major, minor): (u32, u32),
+) -> io::Result<()> {
+    let kind = if is_block {
+        rustix::fs::FileType::BlockDevice
+    } else {
+        rustix::fs::FileType::CharacterDevice
+    };
+    let number = rustix::fs::makedev(major, minor);
+    Ok(rustix::fs::mknodat(
+        dir,
+        name,
+        kind,
+        raw_mode(mode)?,
+        number,
+    )?)
+}
+
+#[cfg(target_vendor = "apple")]
+fn device(_: BorrowedFd<'_>, _: &[u8], _: bool, _: u32, _: (u32, u32)) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

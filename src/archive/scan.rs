@@ -1,0 +1,291 @@
+//! Everything that lies in the sources, in key order.
+
+use super::{Exclude, Source, check_cancel};
+use crate::disk::tree::{FileKind, Metadata, SourceDir, SourceTree, WalkError, WalkStep};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::KEY_BYTES_MAX;
+use crate::pack::Key;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// How many symbolic links a source may be reached through.
+const LINKS_MAX: u32 = 40;
+
+/// Something that could not be archived as it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceProblem {
+    /// Its key; of a file that is on disk under the source's path and the rest of the key.
+    pub key: Vec<u8>,
+    /// What kind of problem it is.
+    pub kind: SourceProblemKind,
+    /// What the system said.
+    pub error: String,
+}
+
+/// What is wrong with a file to archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SourceProblemKind {
+    /// It changed while it was read, twice: it is stored as it was read the second time.
+    Changed,
+    /// It was there and is gone: it is not stored.
+    Vanished,
+    /// It can't be read, or the directory not listed: it is not stored.
+    Unreadable,
+    /// It is something that an archive can't hold: it is not stored.
+    Unsupported,
+    /// Its key or its attributes are too long for the format: it is not stored.
+    TooLong,
+}
+
+impl SourceProblemKind {
+    /// Of a failed system call.
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Vanished,
+            io::ErrorKind::Unsupported => Self::Unsupported,
+            _ => Self::Unreadable,
+        }
+    }
+}
+
+/// A file that was found.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) key: Box<[u8]>,
+    /// Where in `key` the path within the source begins.
+    path_at: u32,
+    source: u32,
+    /// If it is a hard link: position of the first item, in key order, that is the same file.
+    pub(super) first: Option<u32>,
+    pub(super) metadata: Metadata,
+}
+
+/// A source, open.
+#[derive(Debug)]
+struct Opened {
+    tree: Arc<SourceTree>,
+    /// If it is no directory: its name in `tree`.
+    name: Option<Vec<u8>>,
+    metadata: Metadata,
+}
+
+/// What is to be looked for.
+pub(super) struct Filter<'a> {
+    pub(super) exclude: Option<&'a Exclude<'a>>,
+    pub(super) follow_top: bool,
+    pub(super) cancel: Option<&'a AtomicBool>,
+    /// Device and inode of files to pass over.
+    pub(super) skip: Vec<(u64, u64)>,
+}
+
+/// All items of some sources, sorted by key, no key twice.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    sources: Vec<Opened>,
+    pub(super) items: Vec<Item>,
+    pub(super) problems: Vec<SourceProblem>,
+    /// Keys of which it is unknown what is there and below.
+    pub(super) unknown: Vec<Vec<u8>>,
+}
+
+impl Scan {
+    /// Looks at everything in `sources`. A source that isn't there is an error; what can't be
+    /// looked at below it is a problem.
+    pub(super) fn collect(sources: &[Source], filter: &Filter<'_>) -> Result<Self> {
+        let mut scan = Self::default();
+        for source in sources {
+            if !source.key_prefix.is_empty() {
+                Key::path(source.key_prefix.as_slice()).check()?;
+            }
+            let opened = open(&source.path, filter.follow_top).map_err(|error| {
+                Error::io("opening what is to be archived", &source.path, error)
+            })?;
+            if opened.name.is_some() && source.key_prefix.is_empty() {
+                let what = "only a directory can be archived without a key of its own";
+                return Err(Error::new(ErrorKind::Usage, what).at(&source.path));
+            }
+            scan.sources.push(opened);
+        }
+        for (number, source) in (0..).zip(sources) {
+            scan.walk(number, source, filter)?;
+        }
+        // Of equal keys the one from the last source stays.
+        scan.items
+            .sort_unstable_by(|a, b| a.key.cmp(&b.key).then(b.source.cmp(&a.source)));
+        scan.items.dedup_by(|later, first| later.key == first.key);
+        scan.items.shrink_to_fit();
+        scan.find_hard_links();
+        Ok(scan)
+    }
+
+    fn walk(&mut self, number: u32, source: &Source, filter: &Filter<'_>) -> Result<()> {
+        let prefix = &source.key_prefix;
+        let Some(opened) = self.sources.get(number as usize) else {
+            return Ok(());
+        };
+        let is_dir = opened.name.is_none();
+        let mut walk = opened.tree.walk();
+        let own = opened.metadata;
+        if !prefix.is_empty() {
+            if filter
+                .exclude
+                .is_some_and(|exclude| exclude(prefix, is_dir))
+            {
+                return Ok(());
+            }
+            self.found(prefix.clone(), prefix.len(), number, own, filter);
+        }
+        if !is_dir {
+            return Ok(());
+        }
+        while let Some(step) = walk.next() {
+            check_cancel(filter.cancel)?;
+            match step {
+                Ok(entry) => {
+                    let is_dir = entry.metadata.kind == FileKind::Directory;
+                    let key = join(prefix, &entry.path);
+                    if filter.exclude.is_some_and(|exclude| exclude(&key, is_dir)) {
+                        walk.skip_dir();
+                        continue;
+                    }
+                    let path_at = key.len() - entry.path.len();
+                    self.found(key, path_at, number, entry.metadata, filter);
+                }
+                Err(error) => self.failed(prefix, &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn found(
+        &mut self,
+        key: Vec<u8>,
+        path_at: usize,
+        source: u32,
+        metadata: Metadata,
+        filter: &Filter<'_>,
+    ) {
+        if filter.skip.contains(&(metadata.device, metadata.inode)) {
+            return;
+        }
+        if key.len() > KEY_BYTES_MAX {
+            let error = format!("its key has {} bytes, more than {KEY_BYTES_MAX}", key.len());
+            let kind = SourceProblemKind::TooLong;
+            self.problems.push(SourceProblem { key, kind, error });
+            return;
+        }
+        self.items.push(Item {
+            key: key.into_boxed_slice(),
+            path_at: u32::try_from(path_at).unwrap_or(u32::MAX), // at most KEY_BYTES_MAX
+            source,
+            first: None,
+            metadata,
+        });
+    }
+
+    fn failed(&mut self, prefix: &[u8], error: &WalkError) {
+        let key = join(prefix, &error.path);
+        let kind = SourceProblemKind::of(&error.error);
+        if kind != SourceProblemKind::Vanished || error.step == WalkStep::List {
+            self.unknown.push(key.clone());
+        }
+        self.problems.push(SourceProblem {
+            key,
+            kind,
+            error: error.error.to_string(),
+        });
+    }
+
+    /// After sorting, so that which name is the first depends on the keys alone.
+    fn find_hard_links(&mut self) {
+        let mut first = HashMap::new();
+        for (position, item) in (0_u32..).zip(&mut self.items) {
+            let found = &item.metadata;
+            if found.kind == FileKind::File && found.link_count > 1 {
+                let earlier = *first.entry((found.device, found.inode)).or_insert(position);
+                item.first = (earlier != position).then_some(earlier);
+            }
+        }
+    }
+
+    /// Where an item is on disk.
+    pub(super) fn place<'s>(&'s self, item: &'s Item) -> Option<(&'s SourceTree, &'s [u8])> {
+        let source = self.sources.get(item.source as usize)?;
+        let path = match &source.name {
+            Some(name) => name.as_slice(),
+            None => item.key.get(item.path_at as usize..)?,
+        };
+        Some((&source.tree, path))
+    }
+
+    /// Whether `key` was found.
+    pub(super) fn has(&self, key: &[u8]) -> bool {
+        self.items
+            .binary_search_by(|item| item.key.as_ref().cmp(key))
+            .is_ok()
+    }
+}
+
+fn join(prefix: &[u8], path: &[u8]) -> Vec<u8> {
+    match (prefix, path) {
+        (prefix, b"") => prefix.to_vec(),
+        (b"", path) => path.to_vec(),
+        (prefix, path) => [prefix, b"/", path].concat(),
+    }
+}
+
+/// Opens what the user named. A `/` at the end asks for the directory behind a link, too.
+fn open(path: &Path, follow: bool) -> io::Result<Opened> {
+    let follow = follow || path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
+            return opened_dir(&SourceDir::open(&path, true)?); // `.`, `..`, `/`
+        };
+        let (parent_path, name) = (directory(parent), name.as_bytes());
+        let parent = SourceDir::open(&parent_path, true)?;
+        let metadata = parent.metadata(name)?;
+        match metadata.kind {
+            FileKind::Directory => return opened_dir(&parent.open_dir(name)?),
+            FileKind::Symlink if follow => {
+                path = parent_path.join(OsStr::from_bytes(&parent.read_link(name)?));
+            }
+            _ => {
+                return Ok(Opened {
+                    tree: Arc::new(SourceTree::new(&parent)),
+                    name: Some(name.to_vec()),
+                    metadata,
+                });
+            }
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
+}
+
+fn opened_dir(dir: &SourceDir) -> io::Result<Opened> {
+    Ok(Opened {
+        tree: Arc::new(SourceTree::new(dir)),
+        name: None,
+        metadata: dir.own_metadata()?,
+    })
+}
+
+fn directory(parent: &Path) -> PathBuf {
+    if parent.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        parent.to_owned()
+    }
+}
+
+/// Device and inode of the file at `path`, if there is one.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let dir = SourceDir::open(&directory(path.parent()?), true).ok()?;
+    let metadata = dir.metadata(path.file_name()?.as_bytes()).ok()?;
+    Some((metadata.device, metadata.inode))
+}
