@@ -8,7 +8,7 @@ use crate::format::commit::Section as SectionRow;
 use crate::format::index::{
     DirectoryRow, ObjectRow, PAGE_BYTES, SectionHead, SectionShape, fanout_bits, fanout_len,
 };
-use crate::format::{FormatError, Rule, array, u32_at};
+use crate::format::{FormatError, Rule, array, u32_at, u64_at};
 use crate::hash::{Hash, Prefix};
 use crate::segment::{ReadError, Result, read, read_frame_header};
 use quick_cache::sync::Cache;
@@ -187,6 +187,7 @@ impl ObjectIndex {
     /// Two objects can share a prefix: the caller asks again from the position behind.
     pub fn find(&self, prefix: Prefix, from: u64) -> Result<Option<(u64, ObjectRow)>> {
         let bits = self.bits()?;
+        let wanted = u64::from_le_bytes(prefix.to_bytes());
         let bucket = prefix.top_bits(bits) as u64;
         let (start, end) = if bucket == 0 {
             (0, u32_at(&self.0.region(0..4)?, 0))
@@ -198,10 +199,27 @@ impl ObjectIndex {
         if end > self.count()? {
             return Err(self.0.fault(0));
         }
-        for position in start..end {
-            let row = self.row_at(bits, position)?;
-            if row.prefix >= prefix {
-                return Ok((row.prefix == prefix).then_some((position, row)));
+        let at = |position: u64| fanout_len(bits) + position * ObjectRow::LEN as u64;
+        if start >= end {
+            return Ok(None);
+        }
+        // A bucket holds a few rows; a pack whose names were chosen to crowd one is still searched
+        // in logarithmic time.
+        let (mut start, mut end) = (start, end);
+        while end - start > 16 {
+            let middle = start + (end - start) / 2;
+            if self.row_at(bits, middle - 1)?.prefix < prefix {
+                start = middle
+            } else {
+                end = middle
+            }
+        }
+        let rows = self.0.region(at(start)..at(end))?;
+        for (position, bytes) in (start..).zip(rows.chunks_exact(ObjectRow::LEN)) {
+            if u64_at(bytes, 0) == wanted {
+                let row = ObjectRow::decode(&array(bytes, 0));
+                let row = row.map_err(|_| self.0.fault(self.0.shape.head_len + at(position)))?;
+                return Ok(Some((position, row)));
             }
         }
         Ok(None)

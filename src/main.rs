@@ -1,5 +1,7 @@
 //! The command `pefc`.
 
-fn main() {
-    println!("pefc {}", env!("CARGO_PKG_VERSION"));
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
 }

@@ -796,22 +796,6 @@ fn selections_and_stripped_components() {
 }
 
 #[test]
-fn deep_keys_without_directories_take_no_stack() {
-    let dir = Dir::new();
-    let mut writer = Writer::create(dir.at("a.pefc"), write_options(1)).unwrap();
-    let deep = "d/".repeat(600);
-    writer.put(&format!("{deep}f"), b"x").unwrap();
-    writer.put(&format!("{deep}g"), b"x").unwrap();
-    writer.finish().unwrap();
-    let report = unpack(
-        &dir.at("a.pefc"),
-        &dir.at("out"),
-        &ExtractOptions::default(),
-    );
-    assert_eq!((&report.problems[..], report.file_count), (&[][..], 2));
-}
-
-#[test]
 fn an_existing_directory_without_an_entry_keeps_its_mode() {
     let dir = Dir::new();
     let mut writer = Writer::create(dir.at("a.pefc"), write_options(1)).unwrap();

@@ -136,6 +136,24 @@ pub enum ExtractProblemKind {
     Io,
 }
 
+impl ExtractProblemKind {
+    /// The name in messages and in `--json`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnsafePath => "unsafe path",
+            Self::Exists => "exists already",
+            Self::Clash => "clashes with another key",
+            Self::NotFound => "not found",
+            Self::Missing => "content missing",
+            Self::Corrupt => "content damaged",
+            Self::Permission => "not permitted",
+            Self::Unsupported => "unsupported",
+            Self::Io => "refused by the system",
+        }
+    }
+}
+
 /// A property that an extracted file does not have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NotRestored {
@@ -449,44 +467,34 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Makes sure that the directories of `path` are there, from the top, and says whether they are.
+    /// Makes sure that the directory of `path` is there, and says whether it is.
     fn parent(&mut self, key: &[u8], path: &[u8]) -> Result<bool> {
-        let parent = path.iter().rposition(|byte| *byte == b'/');
-        let parent = parent.map_or(&[][..], |slash| &path[..slash]);
-        if parent.is_empty() {
+        let Some(slash) = path.iter().rposition(|byte| *byte == b'/') else {
             return Ok(true);
-        }
+        };
+        let parent = &path[..slash];
         if let Some(known) = self.known.get(parent) {
             return Ok(*known);
         }
-        let stripped = key.len() - path.len();
-        let mut is_usable = true;
-        for above in ancestors(path) {
-            if let Some(known) = self.known.get(above) {
-                is_usable = *known;
-                continue;
-            }
-            let above_key = &key[..stripped + above.len()];
-            // It came before, in key order, if the pack has it as a directory and it is selected.
-            let stored = self.restorer.pack.entry(above_key)?;
-            let is_dir = stored.is_none_or(|put| put.attributes.kind == FileKind::Directory);
-            let made = if is_usable && is_dir {
-                self.make(above_key, above)?
-            } else {
-                Made::Not
+        let parent_key = &key[..key.len() - (path.len() - slash)];
+        // It came before, in key order, if the pack has it as a directory and it is selected.
+        let stored = self.restorer.pack.entry(parent_key)?;
+        let is_dir = stored.is_none_or(|put| put.attributes.kind == FileKind::Directory);
+        let made = if is_dir && self.parent(parent_key, parent)? {
+            self.make(parent_key, parent)?
+        } else {
+            Made::Not
+        };
+        if made == Made::New {
+            let attributes = Attributes {
+                kind: FileKind::Directory,
+                ..Attributes::default()
             };
-            if made == Made::New {
-                let attributes = Attributes {
-                    kind: FileKind::Directory,
-                    ..Attributes::default()
-                };
-                self.directories
-                    .push((above_key.to_vec(), above.to_vec(), attributes));
-            }
-            is_usable = made != Made::Not;
-            self.known.insert(above.to_vec(), is_usable);
+            self.directories
+                .push((parent_key.to_vec(), parent.to_vec(), attributes));
         }
-        Ok(is_usable)
+        self.known.insert(parent.to_vec(), made != Made::Not);
+        Ok(made != Made::Not)
     }
 
     /// Makes one directory, or finds it there.

@@ -29,6 +29,20 @@ pub enum Property {
     Node,
 }
 
+impl Property {
+    /// The name in messages and in `--json`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::SpecialBits => "setuid, setgid and sticky bits",
+            Self::Mtime => "time",
+            Self::Mode => "mode",
+            Self::Node => "socket or device",
+        }
+    }
+}
+
 /// A file to write.
 pub(super) struct FileJob {
     pub(super) key: Vec<u8>,

@@ -43,6 +43,18 @@ pub enum SourceProblemKind {
 }
 
 impl SourceProblemKind {
+    /// The name in messages and in `--json`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Changed => "changed while it was read",
+            Self::Vanished => "vanished",
+            Self::Unreadable => "unreadable",
+            Self::Unsupported => "unsupported",
+            Self::TooLong => "too long",
+        }
+    }
+
     /// Of a failed system call.
     pub(super) fn of(error: &io::Error) -> Self {
         match error.kind() {

@@ -52,7 +52,7 @@ mod write;
 #[cfg(target_os = "linux")]
 mod tests;
 
-pub use ids::{group_id, group_name, user_id, user_name};
+pub use ids::{group_id, group_name, is_root, user_id, user_name};
 pub use read::{DirEntry, SourceDir, SourceFile, SourceTree};
 pub use resolve::OPEN_DIRECTORIES;
 pub use walk::{Walk, WalkEntry, WalkError, WalkStep};

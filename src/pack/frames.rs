@@ -120,9 +120,17 @@ impl Weighter<u64, Arc<Frame>> for ByBytes {
     }
 }
 
-/// Frames by file offset.
+/// Frames by file offset, and the dictionaries that they were compressed under.
 #[derive(Debug)]
-pub(crate) struct FrameCache(Cache<u64, Arc<Frame>, ByBytes>);
+pub(crate) struct FrameCache {
+    frames: Cache<u64, Arc<Frame>, ByBytes>,
+    /// Made ready once each: that takes longer than decoding many records, and all frames of a
+    /// segment share one.
+    dictionaries: Cache<Hash, (Resolved, u8)>,
+}
+
+/// Dictionaries are kept up to this many: each takes some hundred kilobytes.
+const CACHED_DICTIONARIES: usize = 16;
 
 impl FrameCache {
     pub(super) fn new(cache_bytes: u64) -> Self {
@@ -141,7 +149,10 @@ impl FrameCache {
             ),
             Err(_) => Cache::with_weighter(1024, cache_bytes, ByBytes),
         };
-        Self(cache)
+        Self {
+            frames: cache,
+            dictionaries: Cache::new(CACHED_DICTIONARIES),
+        }
     }
 }
 
@@ -158,7 +169,7 @@ impl Pack {
         }
         let frame = self
             .frames
-            .0
+            .frames
             .get_or_insert_with(&offset, || self.load(offset, levels).map(Arc::new))?;
         if frame.depth > levels {
             return Err(FormatError::new(Rule::Reference, offset).into());
@@ -222,6 +233,13 @@ impl Pack {
         if names.is_empty() {
             return Ok((Resolved::Nothing, 0));
         }
+        let shared = match names {
+            [name] if header.codec == Codec::ZstdDictionary => Some(name),
+            _ => None,
+        };
+        if let Some(found) = shared.and_then(|name| self.frames.dictionaries.get(name)) {
+            return Ok(found);
+        }
         let Some(levels) = levels.checked_sub(1) else {
             return Err(FormatError::new(Rule::Reference, header.offset).into());
         };
@@ -236,7 +254,11 @@ impl Pack {
             objects.push(bytes);
             depth = depth.max(below + 1);
         }
-        Ok((Resolved::new(header, &objects)?, depth))
+        let resolved = (Resolved::new(header, &objects)?, depth);
+        if let Some(name) = shared {
+            self.frames.dictionaries.insert(*name, resolved.clone());
+        }
+        Ok(resolved)
     }
 }
 

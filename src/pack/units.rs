@@ -329,6 +329,30 @@ pub(super) fn find_reference(
     Ok(None)
 }
 
+/// The place of the first row, in the newest unit, whose prefix is the name's.
+pub(super) fn indexed_place(pack: &Pack, name: &Hash) -> Result<Option<Locator>> {
+    let prefix = name.prefix();
+    for unit in &pack.units {
+        let place = match unit {
+            Unit::Scanned(scanned) => {
+                let rows = scanned.objects(pack)?;
+                let found = rows.get(rows.partition_point(|row| row.prefix < prefix));
+                found
+                    .filter(|row| row.prefix == prefix)
+                    .map(|row| row.place)
+            }
+            Unit::Indexed(indexed) => match &indexed.objects {
+                Some(objects) => objects.find(prefix, 0)?.map(|(_, row)| row.place),
+                None => None,
+            },
+        };
+        if place.is_some() {
+            return Ok(place);
+        }
+    }
+    Ok(None)
+}
+
 /// The place of an object, if the pack has it.
 pub(super) fn locate(pack: &Pack, name: &Hash) -> Result<Option<(Locator, Arc<Frame>)>> {
     find(pack, &pack.units, name, |place| {

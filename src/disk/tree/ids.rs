@@ -99,3 +99,9 @@ mod tests {
         assert_eq!(user_name(u32::MAX - 7), None);
     }
 }
+
+/// Whether this process may do what only the superuser may, such as giving files away.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -11,14 +11,21 @@ use crate::error::{Error, Result};
 use crate::format::commit::{Commit, Footer, Section};
 use crate::format::entry::{Entry, RawPairs, Seal};
 use crate::format::frame::{FLAG_SORTED, FrameHeader, FrameKind};
+use crate::format::segment::Layout;
 use crate::format::{Locator, TAIL_BYTES_MAX, index};
 use crate::hash::Hash;
 use crate::tree::leaf_hash;
 use std::collections::BTreeMap;
 use std::io;
 
-/// Body of an entries frame, about: the unit in which keys are read.
-const ENTRIES_FRAME_BYTES: usize = 64 << 10;
+/// Body of an entries frame, about: the unit in which keys are read. An archive is listed, a store
+/// of records is asked for one key after the other.
+const fn entries_frame_bytes(layout: Layout) -> usize {
+    match layout {
+        Layout::Archive => 64 << 10,
+        Layout::Records => 8 << 10,
+    }
+}
 
 impl Writer {
     /// The map of everything live: base, then overlay, then staged.
@@ -116,6 +123,7 @@ impl Writer {
     pub(super) fn write_entries(&mut self, run: &[Vec<u8>]) -> Result<Vec<Locator>> {
         self.begin_segment()?;
         let mut headers: Vec<(FrameHeader, usize)> = Vec::new();
+        let frame_bytes = entries_frame_bytes(self.options.layout);
         let mut rest = run;
         let mut counts = Vec::new();
         let mut index = self.frontier.size();
@@ -123,7 +131,7 @@ impl Writer {
             let mut body = index.to_le_bytes().to_vec();
             let mut count = 0;
             while let Some(entry) = rest.get(count)
-                && (count == 0 || body.len() + entry.len() <= ENTRIES_FRAME_BYTES)
+                && (count == 0 || body.len() + entry.len() <= frame_bytes)
             {
                 body.extend_from_slice(entry);
                 count += 1;

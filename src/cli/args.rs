@@ -1,0 +1,397 @@
+//! What the user typed, as types. No side effects.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Exit codes, for `--help` and the README.
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done
+   1  done, with something to tell: files that could not be read or restored, differences
+   2  wrong usage
+   3  the system refused something (input or output)
+   4  verify: intact, not authenticated
+  10  no such file, key, object or generation
+  11  another writer has the pack
+  13  the file exists already
+  20  damaged, cut short, or something is missing
+  21  not a pack, beyond a limit, or an unsafe path
+  25  a later format: use a newer pefc
+  30  a write or sync failed: what was not acknowledged may or may not be on disk
+  31  no space left
+  32  read-only
+ 130  interrupted
+ 141  standard output was closed";
+
+/// Content-addressed packs: archives in one file that anyone can check.
+///
+/// A pack holds files under their paths. Every content has its BLAKE3 name (the one `b3sum`
+/// prints), is stored once, and is checked whenever it is read. Packs are only ever appended to;
+/// every `append` makes a new generation, and old ones stay readable with `--at`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pefc",
+    version,
+    after_help = EXIT_CODES,
+    after_long_help = concat!(
+        "Examples:\n",
+        "  pefc create src.pefc src             pack a directory\n",
+        "  pefc list src.pefc src/lib           what is under a path\n",
+        "  pefc cat src.pefc src/lib.rs         one file to standard output\n",
+        "  pefc append src.pefc src             a new generation: only changes are written\n",
+        "  pefc diff src.pefc src               what changed on disk since then\n",
+        "  pefc extract src.pefc -C /tmp/out    get everything back\n",
+        "  pefc verify src.pefc                 check every byte and every name\n\n",
+    ),
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Args {
+    /// Print JSON: one object, or one per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Say nothing but errors and what was asked for
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a new pack from files and directories
+    #[command(after_help = "\
+Examples:
+  pefc create proofs.pefc proofs                  keys begin with proofs/
+  pefc create all.pefc -C /data a b               a and b, found in /data
+  pefc create src.pefc . --exclude '*.o' --exclude target
+  SOURCE_DATE_EPOCH=0 pefc create r.pefc src --reproducible
+  make report | pefc create r.pefc - --stdin-name report.txt")]
+    Create(WriteArgs),
+
+    /// Add a new generation to a pack: only what changed is written
+    #[command(after_help = "\
+Examples:
+  pefc append proofs.pefc proofs            new and changed files
+  pefc append proofs.pefc proofs --delete   and forget files that are gone
+Old generations stay readable: see 'pefc log' and --at.")]
+    Append(AppendArgs),
+
+    /// List what a pack holds
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Examples:
+  pefc list proofs.pefc                     every path
+  pefc list proofs.pefc proofs/sat -l       mode, owner, size, time, name
+  pefc list proofs.pefc --json | jq -r .b3  content names, as b3sum prints them
+  pefc list proofs.pefc -0 | xargs -0 ...   paths with any byte in them"
+    )]
+    List(ListArgs),
+
+    /// Write the content of files to standard output
+    #[command(after_help = "\
+Examples:
+  pefc cat proofs.pefc proofs/one.lrat | lrat-check ...
+  pefc cat proofs.pefc --name 6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85
+  pefc cat big.pefc big.drat --bytes 1000000..1000100   only that range is read")]
+    Cat(CatArgs),
+
+    /// Restore files
+    #[command(after_help = "\
+Examples:
+  pefc extract proofs.pefc                        into this directory
+  pefc extract proofs.pefc -C /tmp/out proofs/sat only that part
+  pefc extract proofs.pefc --at 3 -C old          as it was at generation 3
+Nothing is ever written outside the target, whatever the pack says.")]
+    Extract(ExtractArgs),
+
+    /// Show the generations of a pack
+    Log(LogArgs),
+
+    /// Show what differs between packs, generations and directories
+    #[command(after_help = "\
+Examples:
+  pefc diff proofs.pefc proofs              the pack and a directory on disk
+  pefc diff old.pefc new.pefc               two packs
+  pefc diff proofs.pefc proofs.pefc --at 3  generation 3 and now
+Exit code 1 if anything differs.")]
+    Diff(DiffArgs),
+
+    /// Show what a pack is made of: segments, frames, ratios, roots
+    Inspect(InspectArgs),
+
+    /// Check a pack: every byte, every name, every root
+    #[command(after_help = "\
+Examples:
+  pefc verify proofs.pefc           everything is decoded, named and rebuilt
+  pefc verify proofs.pefc --quick   stored bytes only: finds all damage by disk or network
+Exit code 4 says that the pack is intact; it does not say who made it.")]
+    Verify(VerifyArgs),
+
+    /// Write all that is intact in a damaged pack to a new one
+    #[command(after_help = "\
+Example:
+  pefc recover bad.pefc -o good.pefc
+The damaged file is only read. Contents whose paths are lost come back under lost+found/.")]
+    Recover(RecoverArgs),
+
+    /// Print completions for a shell
+    #[command(after_help = "\
+Example:
+  pefc completions bash > ~/.local/share/bash-completion/completions/pefc")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WriteArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+
+    /// Files and directories; `-` is standard input
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+
+    /// Change to this directory before looking for PATHS
+    #[arg(short = 'C', long, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+
+    /// Leave out what matches this glob: a name, or with `/` a whole path (may be given again)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+
+    /// zstd level, 1 to 19
+    #[arg(long, short, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub(crate) level: i32,
+
+    /// Threads (the bytes of the pack do not depend on it) [default: all cores]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+
+    /// Path in the pack for standard input
+    #[arg(long, value_name = "KEY", default_value = "stdin")]
+    pub(crate) stdin_name: String,
+
+    /// Which owners to record
+    #[arg(long, value_enum, default_value_t = Owners::Both)]
+    pub(crate) owners: Owners,
+
+    /// Record nothing that differs between machines: no owners, modes 644 and 755, times from
+    /// SOURCE_DATE_EPOCH or 0
+    #[arg(long)]
+    pub(crate) reproducible: bool,
+
+    /// Also record the SHA-256 of every content
+    #[arg(long)]
+    pub(crate) sha256: bool,
+
+    /// Record this time in the seal: seconds since 1970, or `now` [default: SOURCE_DATE_EPOCH, else
+    /// none, so that the same input gives the same pack]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time: Option<String>,
+
+    /// Content of a compressed frame, about, in KiB: more compresses better, less reads faster
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(64..=8192))]
+    pub(crate) frame: Option<u32>,
+
+    /// Replace an existing pack
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AppendArgs {
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
+
+    /// Delete keys under PATHS whose files are gone (old generations keep them)
+    #[arg(long)]
+    pub(crate) delete: bool,
+
+    /// Read every file, even if its size, time and other attributes are unchanged
+    #[arg(long)]
+    pub(crate) check_content: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Owners {
+    /// Numbers and names
+    Both,
+    /// Numbers only
+    Numeric,
+    /// None
+    None,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ListArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+
+    /// Only paths that begin with this
+    pub(crate) prefix: Option<std::ffi::OsString>,
+
+    /// Mode, owner, size, time and content name too
+    #[arg(long, short)]
+    pub(crate) long: bool,
+
+    /// End names with NUL and escape nothing
+    #[arg(long, short = '0')]
+    pub(crate) null: bool,
+
+    /// List another space of keys
+    #[arg(long, value_enum, default_value_t = Space::Path)]
+    pub(crate) space: Space,
+
+    /// As it was at this generation
+    #[arg(long, value_name = "N")]
+    pub(crate) at: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Space {
+    /// Archived files
+    Path,
+    /// Keys of a storage
+    Storage,
+    /// Attestations and system keys
+    System,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CatArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+
+    /// Paths in the pack
+    #[arg(required_unless_present = "name")]
+    pub(crate) keys: Vec<std::ffi::OsString>,
+
+    /// A content name (BLAKE3) instead of a path
+    #[arg(long, value_name = "B3", conflicts_with = "keys")]
+    pub(crate) name: Option<pefc::Hash>,
+
+    /// Only these bytes: START..END, either may be left out
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) bytes: Option<String>,
+
+    /// Look in another space of keys
+    #[arg(long, value_enum, default_value_t = Space::Path)]
+    pub(crate) space: Space,
+
+    /// As it was at this generation
+    #[arg(long, value_name = "N")]
+    pub(crate) at: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ExtractArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+
+    /// Paths in the pack, each with all below it [default: everything]
+    pub(crate) keys: Vec<std::ffi::OsString>,
+
+    /// Extract into this directory; it is made if need be
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".")]
+    pub(crate) directory: PathBuf,
+
+    /// Replace files that exist
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Remove this many leading parts from every path
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) strip_components: usize,
+
+    /// Restore owners, setuid bits and devices [default for root]
+    #[arg(long, overrides_with = "no_owner")]
+    pub(crate) owner: bool,
+
+    /// Restore none of them
+    #[arg(long)]
+    pub(crate) no_owner: bool,
+
+    /// Go on past damaged contents and restore the rest
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+
+    /// As it was at this generation
+    #[arg(long, value_name = "N")]
+    pub(crate) at: Option<u64>,
+
+    /// Threads [default: all cores]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LogArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DiffArgs {
+    /// The old side: a pack
+    pub(crate) old: PathBuf,
+
+    /// The new side: a pack or a directory
+    pub(crate) new: PathBuf,
+
+    /// The old side as it was at this generation
+    #[arg(long, value_name = "N")]
+    pub(crate) at: Option<u64>,
+
+    /// The new pack as it was at this generation
+    #[arg(long, value_name = "N")]
+    pub(crate) new_at: Option<u64>,
+
+    /// Leave out what matches this glob (may be given again)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct InspectArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+
+    /// Show every frame
+    #[arg(long)]
+    pub(crate) frames: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VerifyArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+
+    /// Check stored bytes only, at the speed of reading
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Threads [default: all cores]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RecoverArgs {
+    /// The damaged pack
+    pub(crate) bad: PathBuf,
+
+    /// The new pack
+    #[arg(short, long, value_name = "NEW")]
+    pub(crate) output: PathBuf,
+
+    /// Replace an existing file
+    #[arg(long)]
+    pub(crate) force: bool,
+}

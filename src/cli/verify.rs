@@ -1,0 +1,270 @@
+//! `verify` and `recover`.
+
+use super::args::{RecoverArgs, VerifyArgs};
+use super::output::{JsonKey, Output, count, hex, printable, size};
+use super::{Outcome, Result};
+use pefc::{Pack, Problem, RecoverOptions, VerifyLevel, VerifyOptions, VerifyReport, WriteOptions};
+use serde::Serialize;
+
+/// More lines than this say nothing new.
+const LINES_MAX: usize = 20;
+
+#[derive(Serialize)]
+struct JsonVerify<'a> {
+    intact: bool,
+    authenticated: bool,
+    level: &'static str,
+    problems: Vec<JsonProblem<'a>>,
+    lost_keys: Vec<JsonKey>,
+    torn_bytes: u64,
+    checked: JsonChecked,
+    not_checked: &'a [&'static str],
+    generation: Option<u64>,
+    map_root: Option<String>,
+    log_root: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JsonProblem<'a> {
+    rule: Option<&'static str>,
+    offset: u64,
+    what: &'a str,
+}
+
+#[derive(Serialize)]
+struct JsonChecked {
+    file_bytes: u64,
+    segment_count: u64,
+    frame_count: u64,
+    object_count: u64,
+    object_bytes: u64,
+    entry_count: u64,
+    generation_count: u64,
+    index_count: u64,
+    key_count: u64,
+}
+
+pub(super) fn verify(args: &VerifyArgs, output: &mut Output) -> Result {
+    let pack = Pack::open(&args.pack)?;
+    let mut options = VerifyOptions::default();
+    if args.quick {
+        options.level = VerifyLevel::Quick;
+    }
+    if let Some(threads) = args.threads {
+        options.threads = threads.into();
+    }
+    let report = pack.verify(&options)?;
+    // A writer may be at work: then the bytes behind the last commit are its own business.
+    let torn = report.torn_bytes > 0;
+    if output.json() {
+        output.object(&json(&report))?;
+    } else {
+        print(args, &report, output)?;
+    }
+    Ok(if report.is_intact() && !torn {
+        Outcome::NotAuthenticated
+    } else {
+        Outcome::Damaged
+    })
+}
+
+fn json(report: &VerifyReport) -> JsonVerify<'_> {
+    let checked = &report.checked;
+    let problem = |problem: &'_ Problem| problem.rule.map(|rule| rule.name());
+    JsonVerify {
+        intact: report.is_intact(),
+        authenticated: false,
+        level: if report.level == VerifyLevel::Quick {
+            "quick"
+        } else {
+            "full"
+        },
+        problems: report
+            .problems
+            .iter()
+            .map(|p| JsonProblem {
+                rule: problem(p),
+                offset: p.offset,
+                what: &p.what,
+            })
+            .collect(),
+        lost_keys: report
+            .lost_keys
+            .iter()
+            .map(|(_, key)| JsonKey::new(key))
+            .collect(),
+        torn_bytes: report.torn_bytes,
+        checked: JsonChecked {
+            file_bytes: checked.file_bytes,
+            segment_count: checked.segment_count,
+            frame_count: checked.frame_count,
+            object_count: checked.object_count,
+            object_bytes: checked.object_bytes,
+            entry_count: checked.entry_count,
+            generation_count: checked.generation_count,
+            index_count: checked.index_count,
+            key_count: checked.key_count,
+        },
+        not_checked: &report.not_checked,
+        generation: report
+            .generation
+            .as_ref()
+            .map(|generation| generation.number),
+        map_root: report
+            .generation
+            .as_ref()
+            .map(|generation| hex(&generation.map_root)),
+        log_root: report
+            .generation
+            .as_ref()
+            .map(|generation| hex(&generation.log_root)),
+    }
+}
+
+fn print(args: &VerifyArgs, report: &VerifyReport, output: &mut Output) -> Result<()> {
+    let path = args.pack.display();
+    for problem in report.problems.iter().take(LINES_MAX) {
+        let rule = problem.rule.map_or("io", |rule| rule.name());
+        output.line(&format!(
+            "damage[{rule}] at byte {}: {}",
+            problem.offset, problem.what
+        ))?;
+    }
+    if let Some(more) = report
+        .problems
+        .len()
+        .checked_sub(LINES_MAX)
+        .filter(|more| *more > 0)
+    {
+        output.line(&format!("… and {more} more"))?;
+    }
+    for (_, key) in report.lost_keys.iter().take(LINES_MAX) {
+        output.line(&format!("lost: {}", printable(key)))?;
+    }
+    if let Some(more) = report
+        .lost_keys
+        .len()
+        .checked_sub(LINES_MAX)
+        .filter(|more| *more > 0)
+    {
+        output.line(&format!("… and {more} more"))?;
+    }
+    let checked = &report.checked;
+    let frames = count(checked.frame_count, "frame");
+    output.note(&format!("checked {} in {frames}", size(checked.file_bytes)))?;
+    if report.level == VerifyLevel::Full {
+        output.note(&format!(
+            "        {} ({}), {}, {}, {}",
+            count(checked.object_count, "object"),
+            size(checked.object_bytes),
+            count(checked.entry_count, "log entry"),
+            count(checked.generation_count, "generation"),
+            count(checked.index_count, "footer"),
+        ))?;
+    }
+    for what in &report.not_checked {
+        output.note(&format!("not checked: {what}"))?;
+    }
+    if let Some(generation) = &report.generation {
+        output.note(&format!(
+            "generation {}  map root {}",
+            generation.number,
+            hex(&generation.map_root)
+        ))?;
+    }
+    if report.torn_bytes > 0 {
+        let torn = size(report.torn_bytes);
+        output.line(&format!("{path}: {torn} of an unfinished commit at the end (a writer at work, or one that crashed)"))?;
+    }
+    if report.is_intact() {
+        output.line(&format!("{path}: intact, not authenticated"))?;
+    } else {
+        let problems = count(report.problems.len() as u64, "problem");
+        let lost = count(report.lost_keys.len() as u64, "live key");
+        output.line(&format!("{path}: DAMAGED: {problems}, {lost} lost"))?;
+        output
+            .note("next: restore it from another copy, or write what is intact to a new pack:")?;
+        output.note(&format!("      pefc recover {path} -o NEW.pefc"))?;
+    }
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct JsonRecover<'a> {
+    intact_frame_count: u64,
+    damage: Vec<JsonDamage<'a>>,
+    recovered_key_count: u64,
+    lost_keys: Vec<JsonKey>,
+    log_is_whole: bool,
+    orphan_count: u64,
+    map_root: String,
+}
+
+#[derive(Serialize)]
+struct JsonDamage<'a> {
+    offset: u64,
+    len: u64,
+    what: &'a str,
+}
+
+pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
+    let write = WriteOptions {
+        replace: args.force,
+        ..WriteOptions::default()
+    };
+    let options = RecoverOptions {
+        write,
+        ..RecoverOptions::default()
+    };
+    let report = pefc::recover(&args.bad, &args.output, &options)?;
+    if output.json() {
+        output.object(&JsonRecover {
+            intact_frame_count: report.intact_frame_count,
+            damage: report
+                .damage
+                .iter()
+                .map(|d| JsonDamage {
+                    offset: d.offset,
+                    len: d.len,
+                    what: &d.what,
+                })
+                .collect(),
+            recovered_key_count: report.recovered_key_count,
+            lost_keys: report
+                .lost_keys
+                .iter()
+                .map(|(_, key)| JsonKey::new(key))
+                .collect(),
+            log_is_whole: report.log_is_whole,
+            orphan_count: report.orphan_count,
+            map_root: hex(&report.stats.map_root),
+        })?;
+    } else {
+        for damage in &report.damage {
+            let bytes = size(damage.len);
+            output.line(&format!(
+                "damage at byte {}: {bytes}, {}",
+                damage.offset, damage.what
+            ))?;
+        }
+        for (_, key) in &report.lost_keys {
+            output.line(&format!("lost: {}", printable(key)))?;
+        }
+        if !report.log_is_whole {
+            output.line("part of the log is lost: keys may be missing that nothing tells of")?;
+        }
+        let keys = count(report.recovered_key_count, "key");
+        let orphans = count(report.orphan_count, "content");
+        let new = args.output.display();
+        output.note(&format!(
+            "{new}: {keys} recovered, {orphans} without a key in {}",
+            pefc::LOST_AND_FOUND
+        ))?;
+    }
+    let whole = report.lost_keys.is_empty() && report.log_is_whole;
+    Ok(if whole {
+        Outcome::Done
+    } else {
+        Outcome::Partial
+    })
+}
