@@ -227,8 +227,10 @@ impl Writer {
         }
         // What a killed writer left behind may be in memory only. It must be on disk before anything
         // follows it, or a crash would look like damage.
+        // So must the name, if whoever created the pack died before that was.
         latched
             .sync_data()
+            .and_then(|()| options.machine.vfs.sync_dir(&parent_dir(&path)))
             .map_err(|error| Error::write(&path, error))?;
         let (_, check) = crate::segment::read_frame_header(&bytes, committed.last.frame_offset)?;
         let last_commit = (committed.last.frame_offset, check);
