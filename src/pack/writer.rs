@@ -632,7 +632,8 @@ impl Writer {
         let sealed = self
             .sealed
             .is_some_and(|(size, _)| size == self.frontier.size());
-        if self.dirty || !sealed {
+        // A commit without entries leaves the log as it was sealed, but the segment open.
+        if self.dirty || !sealed || self.segment_has_commits {
             self.seal()?;
         }
         let stats = self.stats();

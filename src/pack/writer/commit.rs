@@ -58,11 +58,7 @@ impl Writer {
         self.end_on_error(result)
     }
 
-    fn try_finish_commit(
-        &mut self,
-        mut run: Vec<Vec<u8>>,
-        map: Option<&SealedMap>,
-    ) -> Result<()> {
+    fn try_finish_commit(&mut self, mut run: Vec<Vec<u8>>, map: Option<&SealedMap>) -> Result<()> {
         if let Some(job) = self.intake.finish() {
             self.submit(job)?;
         }
