@@ -129,7 +129,7 @@ impl Scenario {
             return;
         };
         let selector = disk_hash(disk).as_bytes()[0];
-        if durable && selector % self.depth_two != 0 {
+        if durable && !selector.is_multiple_of(self.depth_two) {
             return;
         }
         visited.recoveries += 1;
@@ -367,7 +367,10 @@ fn commits_in_an_open_tail_that_is_reopened() {
     for round in 0..3 {
         steps.push(Step::Append);
         for part in 0..2 {
-            steps.push(put(&format!("r{round}/{part}"), noise(round * 10 + part, 500)));
+            steps.push(put(
+                &format!("r{round}/{part}"),
+                noise(round * 10 + part, 500),
+            ));
             steps.push(store(b"latest", vec![round as u8, part as u8]));
             steps.push(Step::Commit);
         }
@@ -448,7 +451,12 @@ fn a_writer_that_is_dropped_never_was() {
             begin,
             sectors: &[1 << 16],
             // More than a buffer, so that something reaches the file.
-            steps: vec![first, put("x", noise(1, 1 << 20)), put("y", "y"), Step::Drop],
+            steps: vec![
+                first,
+                put("x", noise(1, 1 << 20)),
+                put("y", "y"),
+                Step::Drop,
+            ],
             replace: false,
             depth_two: 8,
             samples: 12,
@@ -466,13 +474,19 @@ fn a_pack_keeps_its_name_once_something_was_appended() {
     let steps = [Step::Create, put("a", "1"), Step::Finish];
     let dry = fs.fork();
     run(&options(&dry), &steps, &mut log.clone()).unwrap();
-    let call = dry.trace().iter().position(|call| call.starts_with("sync_dir"));
+    let call = dry
+        .trace()
+        .iter()
+        .position(|call| call.starts_with("sync_dir"));
     fs.fail_at(call.unwrap() as u64, Fault::Crash);
     run(&options(&fs), &steps, &mut log).unwrap_err();
     let fs = fs.fork();
     let steps = [Step::Append, put("b", "2"), Step::Commit, Step::Drop];
     run(&options(&fs), &steps, &mut log).unwrap();
-    assert_eq!(log.acked, 2, "the first was not acknowledged, the second is");
+    assert_eq!(
+        log.acked, 2,
+        "the first was not acknowledged, the second is"
+    );
     for disk in fs.crash_states(CrashPlan::default()) {
         assert_eq!(state_of(&disk).unwrap(), *log.last());
     }

@@ -18,8 +18,9 @@ mod common;
 use common::oracle::{
     Keys, Log, PATH, Step, delete, noise, open, options, put, read_all, run, store,
 };
-use common::sim_fs::{SimFs, SplitMix64};
-use pefc::format::frame::{Codec, FrameKind};
+use common::sim_fs::SimFs;
+use pefc::chunk::first_chunk_len;
+use pefc::format::frame::{Codec, FrameHeader, FrameKind};
 use pefc::format::segment::Layout;
 use pefc::{Error, ErrorKind, Hash, Key, Pack, WriteOptions};
 use std::collections::BTreeSet;
@@ -124,7 +125,11 @@ impl Sample {
         } else {
             // The exception: the last commit looks unfinished.
             let last = self.last();
-            let before = self.commits.len().checked_sub(2).map(|at| &self.commits[at]);
+            let before = self
+                .commits
+                .len()
+                .checked_sub(2)
+                .map(|at| &self.commits[at]);
             let from = match before {
                 _ if last.is_footer => last.frame,
                 Some(before) => before.end,
@@ -148,14 +153,21 @@ impl Sample {
                 Ok(Some(content)) => assert_eq!(Hash::of(&content), *name, "{}", context()),
                 Ok(None) => {
                     let gone = outcome == Outcome::Torn
-                        && !commit.keys.values().any(|content| Hash::of(content) == *name);
+                        && !commit
+                            .keys
+                            .values()
+                            .any(|content| Hash::of(content) == *name);
                     assert!(gone, "{}: object {name} is not there", context());
                 }
                 Err(error) => failed(&error),
             }
         }
         // Older generations, which a footer at the end does not look at.
-        for old in self.commits.iter().filter(|old| old.is_footer && old.end < end) {
+        for old in self
+            .commits
+            .iter()
+            .filter(|old| old.is_footer && old.end < end)
+        {
             match pack.at_generation(old.generation) {
                 Ok(older) => {
                     assert_eq!(older.committed_bytes() as usize, old.end, "{}", context());
@@ -319,11 +331,11 @@ fn indexed() -> Sample {
 
 /// An object in pieces, and its next version, whose frames refer to the first.
 fn chunked() -> Sample {
-    let line = noise(1, 600);
-    let mut content = line.repeat((1 << 20) / line.len() + 20);
-    for (at, byte) in content.iter_mut().enumerate().step_by(50_000) {
-        *byte = at as u8;
-    }
+    // Content that repeats, so that the pack is small, and is cut nevertheless.
+    let content = (0..)
+        .map(|seed| noise(seed, 5000).repeat(230))
+        .find(|content| first_chunk_len(content) < 400_000)
+        .unwrap();
     let mut next = content.clone();
     next[700_000..700_005].copy_from_slice(b"about");
     let steps = [
@@ -408,7 +420,11 @@ fn cut_at_every_byte() {
             let outcome = match sample.at(len) {
                 Some(commit) => {
                     sample.check(bytes, commit);
-                    if commit.end == len { Outcome::Exact } else { Outcome::Torn }
+                    if commit.end == len {
+                        Outcome::Exact
+                    } else {
+                        Outcome::Torn
+                    }
                 }
                 None => {
                     let error = Pack::from_bytes(bytes.to_vec()).unwrap_err();
@@ -428,11 +444,13 @@ fn cut_at_every_byte() {
     assert!(all >= 10_000, "{all}");
 }
 
-fn flip_every_bit(sample: &Sample) -> usize {
+/// Flips the bits of every byte that `mask` gives for it, one at a time.
+fn flip(sample: &Sample, mask: impl Fn(usize) -> u8 + Sync) -> usize {
     let started = Instant::now();
     let counts = Counts::default();
     on_all_cores(sample.bytes.len(), |at| {
-        for bit in 0..8 {
+        let mask = mask(at);
+        for bit in (0..8).filter(|bit| mask >> bit & 1 == 1) {
             let mut bytes = sample.bytes.clone();
             bytes[at] ^= 1 << bit;
             let context = || format!("{}, bit {bit} of byte {at}", sample.name);
@@ -442,40 +460,46 @@ fn flip_every_bit(sample: &Sample) -> usize {
     report("flips", sample, &counts, started)
 }
 
+/// Whether a byte is of the content that frames of objects hold.
+fn is_content(frames: &[FrameHeader], at: usize) -> bool {
+    frames.iter().any(|frame| {
+        let payload = frame.payload_offset()..frame.payload_end();
+        frame.kind == FrameKind::Objects && payload.contains(&(at as u64))
+    })
+}
+
 #[test]
 fn every_single_bit_flips() {
-    let all: usize = samples().iter().map(flip_every_bit).sum();
+    let all: usize = samples().iter().map(|sample| flip(sample, |_| 0xff)).sum();
     assert!(all >= 60_000, "{all}");
 }
 
+/// One bit of every byte that is no content, and of some that are: these packs take longer to read.
 #[test]
-fn every_single_bit_of_a_chunked_object_flips() {
-    assert!(flip_every_bit(&chunked()) >= 10_000);
+fn bits_of_a_chunked_object_flip() {
+    let sample = chunked();
+    let frames = sample.pack().frames().unwrap();
+    let mask = |at: usize| match is_content(&frames, at) {
+        true if !at.is_multiple_of(16) => 0,
+        _ => 1 << (at % 8),
+    };
+    assert!(flip(&sample, mask) >= 1000);
 }
 
 #[test]
-fn bits_of_an_indexed_pack_flip() {
-    let started = Instant::now();
+fn every_bit_of_an_index_flips() {
     let sample = indexed();
     let frames = sample.pack().frames().unwrap();
-    assert!(frames.iter().any(|frame| frame.kind == FrameKind::KeyDirectory));
-    let counts = Counts::default();
-    on_all_cores(sample.bytes.len(), |at| {
-        // All of what is not content; of content, enough.
-        let in_content = frames.iter().any(|frame| {
-            frame.kind == FrameKind::Objects
-                && (frame.payload_offset()..frame.payload_end()).contains(&(at as u64))
-        });
-        if in_content && at % 97 != 0 {
-            return;
-        }
-        let bit = (at * 5 + at / 8) % 8;
-        let mut bytes = sample.bytes.clone();
-        bytes[at] ^= 1 << bit;
-        let context = || format!("{}, bit {bit} of byte {at}", sample.name);
-        counts.add(sample.ask(bytes, at..at + 1, &context));
-    });
-    assert!(report("flips", &sample, &counts, started) >= 5000);
+    assert!(
+        frames
+            .iter()
+            .any(|frame| frame.kind == FrameKind::KeyDirectory)
+    );
+    let mask = |at: usize| match is_content(&frames, at) {
+        true if !at.is_multiple_of(97) => 0,
+        _ => 0xff,
+    };
+    assert!(flip(&sample, mask) >= 20_000);
 }
 
 #[test]
@@ -483,7 +507,12 @@ fn junk_behind_the_end_is_torn() {
     for sample in samples() {
         for len in (1..=64).chain([4096]) {
             let header = &sample.bytes[..64.min(len)];
-            for junk in [vec![0; len], vec![0xff; len], noise(7, len), header.to_vec()] {
+            for junk in [
+                vec![0; len],
+                vec![0xff; len],
+                noise(7, len),
+                header.to_vec(),
+            ] {
                 let bytes = [sample.bytes.as_slice(), &junk].concat();
                 sample.check(&bytes, sample.last());
             }
@@ -550,8 +579,14 @@ impl Sample {
                 let end = pack.committed_bytes() as usize;
                 let commit = self.commits.iter().find(|commit| commit.end == end);
                 let commit = commit.unwrap_or_else(|| panic!("{}: {end}", context()));
-                assert!(changed.end > self.last().frame || !self.last().is_footer, "{}", context());
-                let mut failed = |error: &Error| drop(Outcome::refused(error, context));
+                assert!(
+                    changed.end > self.last().frame || !self.last().is_footer,
+                    "{}",
+                    context()
+                );
+                let mut failed = |error: &Error| {
+                    Outcome::refused(error, context);
+                };
                 self.ask_keys(&pack, commit, context, &mut failed);
                 Outcome::Torn
             }
@@ -561,68 +596,121 @@ impl Sample {
 }
 
 /// Blocks as they were at the same offsets of another pack that began the same, or of this one
-/// before its tail was cut and written again.
-#[test]
-fn blocks_of_another_life_come_back() {
+/// before its tail was cut and written again. `keys` is how many keys there are besides.
+fn two_lives(keys: u64) -> (Sample, Sample) {
     let life = |seed: u64| {
-        let steps = [
+        let mut steps = vec![
             Step::Create,
             put("a", "alpha"),
             put("b", noise(1, 200)),
             Step::Finish,
             Step::Append,
             put("c", noise(seed, 900)),
-            Step::Commit,
-            put("d", noise(seed + 10, 500)),
-            Step::Finish,
         ];
-        Sample::new("lives", Layout::Archive, &steps)
+        // The same contents in both lives, under other keys.
+        let (x, y) = if seed == 2000 { ("x", "y") } else { ("y", "x") };
+        steps.extend([put(x, "one"), put(y, "two")]);
+        for number in 0..keys {
+            steps.push(put(
+                &format!("{number:02}"),
+                noise(seed + 100 + number, 1700),
+            ));
+        }
+        steps.extend([Step::Commit, put("d", noise(seed + 10, 500)), Step::Finish]);
+        Sample::new("two lives", Layout::Archive, &steps)
     };
-    let (this, other) = (life(20), life(40));
+    let (this, other) = (life(2000), life(4000));
     assert_eq!(this.bytes.len(), other.bytes.len());
+    (this, other)
+}
+
+/// Opens mixtures of two lives. What is told must be of one of them. Gives how often it was not:
+/// how many mixtures gave a key the other life's value.
+fn mix(this: &Sample, other: &Sample, size: usize) -> (usize, usize) {
     let started = Instant::now();
     let counts = Counts::default();
-    let mut rng = SplitMix64(1);
-    let blocks = this.bytes.len().div_ceil(64);
-    for from in 0..blocks {
+    let mixed = AtomicUsize::new(0);
+    let blocks = this.bytes.len().div_ceil(size);
+    on_all_cores(blocks, |from| {
         for to in from + 1..=blocks {
             let mut bytes = this.bytes.clone();
-            let range = from * 64..this.bytes.len().min(to * 64);
+            let range = from * size..this.bytes.len().min(to * size);
             bytes[range.clone()].copy_from_slice(&other.bytes[range]);
-            if rng.below(4) == 0 {
-                bytes.truncate(to * 64);
+            if (from + to) % 4 == 0 {
+                bytes.truncate(to * size);
             }
-            if bytes == this.bytes || bytes == other.bytes {
+            if this.bytes.starts_with(&bytes) || other.bytes.starts_with(&bytes) {
                 continue;
             }
             let context = || format!("blocks {from}..{to} of another life");
-            match Pack::from_bytes(bytes.clone()) {
-                Err(error) => counts.add(Outcome::refused(&error, &context)),
-                Ok(pack) => {
-                    // What is told is of one life or the other, never a mixture.
-                    let end = pack.committed_bytes() as usize;
-                    let at = |life: &Sample| {
-                        let commit = life.commits.iter().position(|commit| commit.end == end);
-                        commit.filter(|at| {
-                            let frame = life.commits[*at].frame;
-                            bytes[frame..end] == life.bytes[frame..end]
-                        })
-                    };
-                    let (life, at) = match (at(&this), at(&other)) {
-                        (Some(at), _) => (&this, at),
-                        (None, Some(at)) => (&other, at),
-                        (None, None) => panic!("{}: {end}", context()),
-                    };
-                    let mut errors = 0;
-                    let mut failed = |error: &Error| {
-                        Outcome::refused(error, &context);
+            let pack = match Pack::from_bytes(bytes.clone()) {
+                Ok(pack) => pack,
+                Err(error) => {
+                    counts.add(Outcome::refused(&error, &context));
+                    continue;
+                }
+            };
+            let end = pack.committed_bytes() as usize;
+            let find = |life: &Sample| {
+                let commit = life.commits.iter().position(|commit| commit.end == end);
+                commit.filter(|at| {
+                    let frame = life.commits[*at].frame;
+                    bytes[frame..end] == life.bytes[frame..end]
+                })
+            };
+            let (life, not, at) = match (find(this), find(other)) {
+                (Some(at), _) => (this, other, at),
+                (None, Some(at)) => (other, this, at),
+                (None, None) => panic!("{}: {end}", context()),
+            };
+            let (mut errors, mut wrong) = (0, 0);
+            for ((space, key), content) in &life.commits[at].keys {
+                match pack.get(Key::new(*space, key.as_slice())) {
+                    Ok(Some(found)) if found == *content => {}
+                    Ok(Some(found)) => {
+                        let others = &not.commits[at].keys[&(*space, key.clone())];
+                        assert!(found == *others, "{}: wrong bytes", context());
+                        wrong += 1;
+                    }
+                    Ok(None) => panic!("{}: \"{}\" is absent", context(), key.escape_ascii()),
+                    Err(error) => {
+                        Outcome::refused(&error, &context);
                         errors += 1;
-                    };
-                    life.ask_keys(&pack, &life.commits[at], &context, &mut failed);
-                    counts.add(if errors == 0 { Outcome::Exact } else { Outcome::Partial });
+                    }
                 }
             }
+            mixed.fetch_add(usize::from(wrong > 0), Ordering::Relaxed);
+            // Here `verify` must say that something is wrong.
+            counts.add(if errors == 0 {
+                Outcome::Exact
+            } else {
+                Outcome::Partial
+            });
         }
-    }
-    assert!(report("old blocks", &this, &counts, started) > 500);
+    });
+    (
+        report("old blocks", this, &counts, started),
+        mixed.into_inner(),
+    )
+}
+
+#[test]
+fn blocks_of_another_life_come_back() {
+    let (this, other) = two_lives(0);
+    let (all, mixed) = mix(&this, &other, 64);
+    assert!(all > 500, "{all}");
+    assert_eq!(mixed, 0, "a value of a commit that is not there");
+}
+
+/// KNOWN WEAKNESS: an index says where an entries frame lies, but not which one it is. A frame that
+/// stood at the same offset before (a lost write over a tail that had been cut) has its own check,
+/// offset and hash, and reading does not walk the chain that gives it away. Contents are still those
+/// of their names, and `verify` must find it; but a key gets the value of another commit. Once rows
+/// or directories bind the frame (by its header's check, say), `mixed` is 0: then assert that.
+#[test]
+fn blocks_of_another_life_come_back_under_an_index() {
+    let (this, other) = two_lives(40);
+    let (all, mixed) = mix(&this, &other, 512);
+    println!("{mixed} of {all} packs gave a key the value of another life");
+    assert!(all > 5000, "{all}");
 }

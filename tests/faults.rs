@@ -192,7 +192,10 @@ fn refuses_everything(fs: &SimFs, mut writer: Writer, context: &str) {
         .map(|result| result.map_err(|error| error.kind()));
         for (number, kind) in kinds.iter().enumerate() {
             let refused = matches!(kind, Err(ErrorKind::Durability | ErrorKind::NoSpace));
-            assert!(refused, "{context}: call {number} of round {round}: {kind:?}");
+            assert!(
+                refused,
+                "{context}: call {number} of round {round}: {kind:?}"
+            );
         }
     }
     assert_eq!(fs.call_count(), calls, "{context}: {:?}", fs.trace());
@@ -210,9 +213,7 @@ fn every_call_fails() {
         for call in 0..dry.call_count() {
             for fault in [EIO, ENOSPC]
                 .into_iter()
-                .flat_map(|raw| {
-                    [false, true].map(|persistent| Fault::Errno { raw, persistent })
-                })
+                .flat_map(|raw| [false, true].map(|persistent| Fault::Errno { raw, persistent }))
                 .chain([Fault::ShortWrite])
             {
                 let fs = base.fork();
@@ -220,8 +221,16 @@ fn every_call_fails() {
                 let what = &dry.trace()[call as usize];
                 let context = format!("{}, call {call}, {what}, {fault:?}", case.name);
                 let kind = case.meet(&fs, log.clone(), true, &context);
-                let no_space = fault != Fault::Errno { raw: EIO, persistent: true }
-                    && fault != Fault::Errno { raw: EIO, persistent: false };
+                let no_space = fault
+                    != Fault::Errno {
+                        raw: EIO,
+                        persistent: true,
+                    }
+                    && fault
+                        != Fault::Errno {
+                            raw: EIO,
+                            persistent: false,
+                        };
                 if let Some(kind) = kind {
                     assert_eq!(kind == ErrorKind::NoSpace, no_space, "{context}: {kind:?}");
                     reported += 1;
@@ -230,7 +239,10 @@ fn every_call_fails() {
             }
         }
     }
-    println!("{runs} faults, {reported} reported, {:?}", started.elapsed());
+    println!(
+        "{runs} faults, {reported} reported, {:?}",
+        started.elapsed()
+    );
     assert!(runs >= 240 && reported >= 230, "{runs} {reported}");
 }
 
@@ -239,7 +251,10 @@ fn every_call_fails() {
 fn every_sync_fails_in_many_ways() {
     let started = Instant::now();
     let mut runs = 0;
-    for case in cases().into_iter().filter(|case| !LARGE_CASES.contains(&case.name)) {
+    for case in cases()
+        .into_iter()
+        .filter(|case| !LARGE_CASES.contains(&case.name))
+    {
         for seed in 0..60 {
             let (base, log) = case.begin(seed);
             let dry = base.fork();
@@ -249,7 +264,13 @@ fn every_sync_fails_in_many_ways() {
             for (call, what) in syncs {
                 let fs = base.fork();
                 let persistent = false;
-                fs.fail_at(call as u64, Fault::Errno { raw: EIO, persistent });
+                fs.fail_at(
+                    call as u64,
+                    Fault::Errno {
+                        raw: EIO,
+                        persistent,
+                    },
+                );
                 let context = format!("{}, seed {seed}, call {call}, {what}", case.name);
                 let kind = case.meet(&fs, log.clone(), true, &context);
                 assert_eq!(kind, Some(ErrorKind::Durability), "{context}");
@@ -277,7 +298,12 @@ fn the_disk_is_full_at_every_size() {
             let fs = base.fork();
             fs.set_disk_capacity_bytes(Some(capacity));
             let context = format!("{}, {capacity} bytes", case.name);
-            match case.meet(&fs, log.clone(), !LARGE_CASES.contains(&case.name), &context) {
+            match case.meet(
+                &fs,
+                log.clone(),
+                !LARGE_CASES.contains(&case.name),
+                &context,
+            ) {
                 Some(kind) => {
                     assert_eq!(kind, ErrorKind::NoSpace, "{context}");
                     full += 1;
@@ -303,11 +329,23 @@ fn a_named_pack_is_not_taken_apart() {
         let calls = fs.call_count();
         let steps = [Step::Create, put("a", noise(1, 5000)), Step::Finish];
         let dry = fs.fork();
-        let options = |fs: &SimFs| WriteOptions { replace, ..options(fs) };
+        let options = |fs: &SimFs| WriteOptions {
+            replace,
+            ..options(fs)
+        };
         run(&options(&dry), &steps, &mut log.clone()).unwrap();
-        let sync = dry.trace().iter().rposition(|call| call.starts_with("sync_dir"));
+        let sync = dry
+            .trace()
+            .iter()
+            .rposition(|call| call.starts_with("sync_dir"));
         let raw = EIO;
-        fs.fail_at(calls + sync.unwrap() as u64, Fault::Errno { raw, persistent: false });
+        fs.fail_at(
+            calls + sync.unwrap() as u64,
+            Fault::Errno {
+                raw,
+                persistent: false,
+            },
+        );
         let error = run(&options(&fs), &steps, &mut log).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Durability);
         assert_eq!(state_of(&fs).unwrap(), *log.last());

@@ -217,7 +217,10 @@ fn one_step(
 
 /// The only names that may be there beside the pack: `.a.pefc.` 16 hexadecimal digits `.tmp`.
 pub fn leftovers(fs: &SimFs) -> Vec<String> {
-    let names = fs.paths().into_iter().filter(|path| path != Path::new(PATH));
+    let names = fs
+        .paths()
+        .into_iter()
+        .filter(|path| path != Path::new(PATH));
     let names: Vec<String> = names.map(|path| path.display().to_string()).collect();
     for name in &names {
         let random = name
@@ -238,7 +241,9 @@ pub fn disk_hash(fs: &SimFs) -> blake3::Hash {
         let bytes = fs.read_file(&path).unwrap_or_default();
         let name = path.as_os_str().as_encoded_bytes();
         for part in [name, &bytes] {
-            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+            hasher
+                .update(&(part.len() as u64).to_le_bytes())
+                .update(part);
         }
     }
     hasher.finalize()
