@@ -297,7 +297,7 @@ fn create_in_several_writes() {
     Scenario {
         name: "create large",
         begin: nothing,
-        sectors: &[1 << 17],
+        sectors: &[1 << 18],
         steps: vec![
             Step::Create,
             put("a", noise(1, 900_000)),
@@ -307,9 +307,9 @@ fn create_in_several_writes() {
             Step::Finish,
         ],
         replace: false,
-        depth_two: 64,
-        samples: 5,
-        least: 40,
+        depth_two: 128,
+        samples: 3,
+        least: 20,
     }
     .crash_everywhere();
 }
