@@ -15,7 +15,9 @@ use crate::format::object::{ChunkList, RecordRow};
 use crate::format::{FormatError, Locator, Rule};
 use crate::hash::Hash;
 use crate::index::{KeyDirectory, ObjectIndex, Section};
-use crate::segment::{Committed, Result, Step, Walker, read_commit, read_segment_header};
+use crate::segment::{
+    Committed, Result, Step, Walker, read_commit, read_frame_header, read_segment_header,
+};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -224,9 +226,13 @@ fn scan(bytes: &dyn ReadAt, covers_from: u64, footer: &Commit) -> Result<Scanned
         return Err(FormatError::numbers(Rule::Limit, end, found, most).into());
     }
     let (header, _) = read_segment_header(bytes, covers_from)?;
+    // Through the footer itself: its place in the chain proves that the frames are those that it was
+    // written over, and not older ones that lay there.
+    let (footer_header, footer_check) = read_frame_header(bytes, end)?;
+    let walk_end = footer_header.next_offset();
     let mut walker = match header.previous_commit {
-        0 => Walker::new(bytes, end),
-        offset => Walker::after(bytes, &read_commit(bytes, offset)?.2, end)?,
+        0 => Walker::new(bytes, walk_end),
+        offset => Walker::after(bytes, &read_commit(bytes, offset)?.2, walk_end)?,
     };
     if walker.position() != covers_from {
         return Err(FormatError::new(Rule::Commit, end).into());
@@ -236,6 +242,9 @@ fn scan(bytes: &dyn ReadAt, covers_from: u64, footer: &Commit) -> Result<Scanned
         if let Step::Frame(header) = step {
             frames.push(header);
         }
+    }
+    if walker.last_commit() != (end, footer_check) {
+        return Err(FormatError::new(Rule::Chain, end).into());
     }
     Ok(Scanned::new(frames, Some(footer.clone())))
 }

@@ -119,7 +119,7 @@ pub struct WriteStats {
 /// crash. A crash before leaves the pack as it was at the last commit. Dropping a writer without
 /// [`Writer::finish`] gives up what was not committed; a new pack then leaves no file.
 ///
-/// After a failed write or sync the writer refuses everything else: see [`ErrorKind::Durability`].
+/// After a failed write, sync or commit the writer refuses everything else: see [`ErrorKind::Durability`].
 #[derive(Debug)]
 pub struct Writer {
     options: WriteOptions,
@@ -156,6 +156,8 @@ pub struct Writer {
     start: u64,
     /// Frames were written, or entries staged, since the last commit.
     dirty: bool,
+    /// What kind of failure ended this writer, if one did.
+    failed: Option<ErrorKind>,
     stats: WriteStats,
 }
 
@@ -191,10 +193,23 @@ impl Writer {
         let file = vfs
             .create_new(&temporary)
             .map_err(|e| Error::io("creating the pack", &path, e))?;
+        // Locked before it has its name: nobody gets in between.
+        let locked = match file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(LockError::Held(holder)) => Err(Error::locked(&path, holder)),
+            Err(LockError::Io(error)) => Err(Error::io("locking the pack", &path, error)),
+        };
         let out = Out::new(Latched::new(file), 0, None, (0, [0; 8]));
-        let mut writer = Self::over(path, options, out)?;
-        writer.temporary = Some(temporary);
-        Ok(writer)
+        match locked.and_then(|()| Self::over(path, options, out)) {
+            Ok(mut writer) => {
+                writer.temporary = Some(temporary);
+                Ok(writer)
+            }
+            Err(error) => {
+                let _ = vfs.remove_file(&temporary); // the error says more than a second one
+                Err(error)
+            }
+        }
     }
 
     fn exists(path: &Path) -> Error {
@@ -228,8 +243,10 @@ impl Writer {
         }
         // What a killed writer left behind may be in memory only. It must be on disk before anything
         // follows it, or a crash would look like damage.
+        // So must the name, if whoever created the pack died before that was.
         latched
             .sync_data()
+            .and_then(|()| options.machine.vfs.sync_dir(&parent_dir(&path)))
             .map_err(|error| Error::write(&path, error))?;
         let (_, check) = crate::segment::read_frame_header(&bytes, committed.last.frame_offset)?;
         let last_commit = (committed.last.frame_offset, check);
@@ -269,6 +286,7 @@ impl Writer {
             committed_end: start,
             start,
             dirty: false,
+            failed: None,
             stats: WriteStats::default(),
         })
     }
@@ -361,6 +379,7 @@ impl Writer {
         content: &[u8],
         attributes: Attributes<'_>,
     ) -> Result<()> {
+        self.check_alive()?;
         let sha256 = self.options.sha256.then(|| sha256(content));
         self.add_object(name, content)?;
         let content = Content {
@@ -392,6 +411,7 @@ impl Writer {
         mut content: impl Read,
         attributes: Attributes<'_>,
     ) -> Result<Content> {
+        self.check_alive()?;
         let key = key.into();
         key.check()?;
         let mut sha = self.options.sha256.then(Sha256::new);
@@ -410,6 +430,7 @@ impl Writer {
         key: impl Into<Key<'k>>,
         attributes: Attributes<'_>,
     ) -> Result<()> {
+        self.check_alive()?;
         let key = key.into();
         key.check()?;
         self.stage_put(&key, None, None, attributes)
@@ -425,6 +446,7 @@ impl Writer {
         content: Content,
         attributes: Attributes<'_>,
     ) -> Result<bool> {
+        self.check_alive()?;
         let key = key.into();
         key.check()?;
         if !self.has_object(&content.name, content.len)? {
@@ -439,6 +461,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::put`].
     pub fn delete<'k>(&mut self, key: impl Into<Key<'k>>) -> Result<bool> {
+        self.check_alive()?;
         let key = key.into();
         key.check()?;
         let encoded = key.encode();
@@ -562,6 +585,7 @@ impl Writer {
     /// [`ErrorKind::Durability`] if the disk failed: then it is unknown whether this commit is on
     /// disk, and opening the pack again will tell.
     pub fn commit(&mut self) -> Result<()> {
+        self.check_alive()?;
         if !self.dirty {
             return Ok(());
         }
@@ -581,6 +605,7 @@ impl Writer {
     /// # Errors
     /// As [`Writer::commit`].
     pub fn seal(&mut self) -> Result<()> {
+        self.check_alive()?;
         let map = self.live_map()?;
         let mut run = Vec::new();
         if self.frontier.size() == 0 {
@@ -610,10 +635,12 @@ impl Writer {
     /// # Errors
     /// As [`Writer::commit`].
     pub fn finish(mut self) -> Result<WriteStats> {
+        self.check_alive()?;
         let sealed = self
             .sealed
             .is_some_and(|(size, _)| size == self.frontier.size());
-        if self.dirty || !sealed {
+        // A commit without entries leaves the log as it was sealed, but the segment open.
+        if self.dirty || !sealed || self.segment_has_commits {
             self.seal()?;
         }
         let stats = self.stats();
@@ -633,6 +660,24 @@ impl Writer {
         }
     }
 
+    /// Refuses everything once something that was put can't be committed any more: a later commit
+    /// would lack it.
+    fn check_alive(&self) -> Result<()> {
+        let Some(kind) = self.failed else {
+            return Ok(());
+        };
+        let what = "an earlier failure ended this writer";
+        Err(Error::new(kind, what).at(&self.path))
+    }
+
+    /// Ends this writer if `result` is a failure.
+    fn end_on_error<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            self.failed.get_or_insert(error.kind());
+        }
+        result
+    }
+
     fn fault(&self, error: impl Into<Error>) -> Error {
         error.into().at(&self.path)
     }
@@ -644,7 +689,7 @@ impl Drop for Writer {
         if let Some(temporary) = &self.temporary {
             // Best effort: the next step would be the same for a person, who sees the file's name.
             let _ = vfs.remove_file(temporary);
-        } else if self.out.position() > self.committed_end && !self.out.file().has_failed() {
+        } else if self.out.position() > self.committed_end && self.failed.is_none() {
             // What was not committed is cut off now rather than by the next writer.
             let _ = self.out.file().set_len(self.committed_end);
         }

@@ -5,4 +5,5 @@
     reason = "each test binary compiles this module for itself and uses a part of it"
 )]
 
+pub mod oracle;
 pub mod sim_fs;

@@ -6,7 +6,7 @@ use super::footer::{self, KeyPlace};
 use super::live::{Changes, LiveMap, SealedMap};
 use super::pool::{Job, Packed};
 use super::{Staged, Writer};
-use crate::disk::{LockError, parent_dir};
+use crate::disk::parent_dir;
 use crate::error::{Error, Result};
 use crate::format::commit::{Commit, Footer, Section};
 use crate::format::entry::{Entry, RawPairs, Seal};
@@ -57,9 +57,15 @@ impl Writer {
     /// Writes entries and the commit, with a seal and a footer if there is a map to seal.
     pub(super) fn finish_commit(
         &mut self,
-        mut run: Vec<Vec<u8>>,
+        run: Vec<Vec<u8>>,
         map: Option<&SealedMap>,
     ) -> Result<()> {
+        // What was staged is in no one's hands after a failure.
+        let result = self.try_finish_commit(run, map);
+        self.end_on_error(result)
+    }
+
+    fn try_finish_commit(&mut self, mut run: Vec<Vec<u8>>, map: Option<&SealedMap>) -> Result<()> {
         if let Some(job) = self.intake.finish() {
             self.submit(job)?;
         }
@@ -339,17 +345,11 @@ impl Writer {
             self.temporary = Some(temporary);
             return Err(match error.kind() {
                 io::ErrorKind::AlreadyExists => Self::exists(&self.path),
-                _ => Error::io("naming the pack", &self.path, error),
+                _ => Error::write(&self.path, error),
             });
         }
         let synced = vfs.sync_dir(&parent_dir(&self.path));
-        synced.map_err(|error| Error::write(&self.path, error))?;
-        // From now on others can see the file: there is one writer.
-        match self.out.file().inner().try_lock() {
-            Ok(()) => Ok(()),
-            Err(LockError::Held(holder)) => Err(Error::locked(&self.path, holder)),
-            Err(LockError::Io(error)) => Err(Error::io("locking the pack", &self.path, error)),
-        }
+        synced.map_err(|error| Error::write(&self.path, error))
     }
 }
 

@@ -5,7 +5,7 @@ use super::super::key::{self, Key};
 use super::super::units;
 use super::Writer;
 use super::out::Out;
-use super::pool::{Job, Packed};
+use super::pool::{Job, Packed, Pool};
 use super::similar::Earlier;
 use crate::chunk::{CHUNK_BYTES_MAX, WHOLE_BYTES_MAX, first_chunk_len};
 use crate::error::{Error, ErrorKind, Result};
@@ -240,7 +240,8 @@ impl Writer {
             rows: &mut self.rows,
             path: &self.path,
         };
-        self.pool.submit(job, sink.take())
+        let submitted = self.pool.submit(job, sink.take());
+        self.end_on_error(submitted)
     }
 
     /// Submits a job of one item that the index lists under `name`.
@@ -253,14 +254,14 @@ impl Writer {
             path: &self.path,
         };
         let mut take = sink.take();
-        let mut take = |packed| {
+        let take = move |packed| {
             take(Packed {
                 names: vec![name],
                 ..packed
             })
         };
-        self.pool.submit(job, &mut take)?;
-        self.pool.drain(&mut take)
+        let submitted = submit_and_drain(&mut self.pool, job, take);
+        self.end_on_error(submitted)
     }
 
     pub(super) fn drain(&mut self) -> Result<()> {
@@ -270,15 +271,25 @@ impl Writer {
             rows: &mut self.rows,
             path: &self.path,
         };
-        self.pool.drain(sink.take())
+        let drained = self.pool.drain(sink.take());
+        self.end_on_error(drained)
     }
 
     pub(super) fn begin_segment(&mut self) -> Result<()> {
         let layout = self.options.layout;
-        self.out
-            .begin_segment(layout, self.frontier.size())
-            .map_err(|e| Error::write(&self.path, e))
+        let begun = self.out.begin_segment(layout, self.frontier.size());
+        let begun = begun.map_err(|e| Error::write(&self.path, e));
+        self.end_on_error(begun)
     }
+}
+
+fn submit_and_drain(
+    pool: &mut Pool,
+    job: Job,
+    mut take: impl FnMut(Packed) -> Result<()>,
+) -> Result<()> {
+    pool.submit(job, &mut take)?;
+    pool.drain(take)
 }
 
 /// Where finished frames of objects go.
