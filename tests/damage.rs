@@ -22,7 +22,7 @@ use common::sim_fs::SimFs;
 use pefc::chunk::first_chunk_len;
 use pefc::format::frame::{Codec, FrameHeader, FrameKind};
 use pefc::format::segment::Layout;
-use pefc::{Error, ErrorKind, Hash, Key, Pack, WriteOptions};
+use pefc::{Error, ErrorKind, Hash, Key, Pack, VerifyOptions, WriteOptions};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -179,7 +179,7 @@ impl Sample {
         if errors > 0 && outcome == Outcome::Exact {
             outcome = Outcome::Partial;
         }
-        // Here `verify` must say that something is wrong, whatever the outcome.
+        verify_notices(&pack, context);
         outcome
     }
 
@@ -597,6 +597,17 @@ impl Sample {
 
 /// Blocks as they were at the same offsets of another pack that began the same, or of this one
 /// before its tail was cut and written again. `keys` is how many keys there are besides.
+/// Whatever reading made of damaged bytes, verifying says that something is wrong with them.
+fn verify_notices(pack: &Pack, context: &dyn Fn() -> String) {
+    let options = VerifyOptions {
+        threads: 1,
+        ..VerifyOptions::default()
+    };
+    let report = pack.verify(&options).unwrap();
+    let noticed = !report.is_intact() || report.torn_bytes > 0;
+    assert!(noticed, "{}: not noticed by verify", context());
+}
+
 fn two_lives(keys: u64) -> (Sample, Sample) {
     let life = |seed: u64| {
         let mut steps = vec![
@@ -680,7 +691,7 @@ fn mix(this: &Sample, other: &Sample, size: usize) -> (usize, usize) {
                 }
             }
             mixed.fetch_add(usize::from(wrong > 0), Ordering::Relaxed);
-            // Here `verify` must say that something is wrong.
+            verify_notices(&pack, &context);
             counts.add(if errors == 0 {
                 Outcome::Exact
             } else {
