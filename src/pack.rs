@@ -4,16 +4,16 @@ mod cursor;
 mod frames;
 mod key;
 mod object;
-//mod recover;
+mod recover;
 mod units;
-//mod verify;
+mod verify;
 mod writer;
 
 pub use cursor::Entries;
 pub use key::Key;
 pub use object::ObjectReader;
-//pub use recover::{RecoverOptions, RecoverReport, recover};
-//pub use verify::{Checked, Problem, VerifyLevel, VerifyOptions, VerifyReport};
+pub use recover::{Damage, LOST_AND_FOUND, RecoverOptions, RecoverReport, recover};
+pub use verify::{Checked, Problem, VerifyLevel, VerifyOptions, VerifyReport};
 pub use writer::{WriteOptions, WriteStats, Writer};
 
 use crate::disk::{FileBytes, Machine, ReadAt};

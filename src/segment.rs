@@ -637,3 +637,92 @@ fn replay(
         tail,
     })
 }
+
+/// What a [`Scan`] found.
+#[derive(Debug)]
+pub enum Found {
+    /// A segment header, valid by itself.
+    Segment(SegmentHeader),
+    /// A frame header, valid by itself; its payload was not looked at.
+    Frame(FrameHeader),
+    /// Bytes that are neither, from an offset up to the next thing that is.
+    Gap {
+        /// Where they begin.
+        offset: u64,
+        /// How many there are.
+        len: u64,
+    },
+}
+
+/// Goes through a file that may be damaged anywhere: headers count by their own check and their
+/// own offset, chains and commits do not.
+#[derive(Debug)]
+pub struct Scan<'a> {
+    bytes: &'a dyn ReadAt,
+    position: u64,
+}
+
+impl<'a> Scan<'a> {
+    /// From `position` to the end of the file.
+    #[must_use]
+    pub fn new(bytes: &'a dyn ReadAt, position: u64) -> Self {
+        Self { bytes, position }
+    }
+
+    fn at(&self, offset: u64) -> Option<Found> {
+        if let Ok((header, _)) = read_frame_header(self.bytes, offset) {
+            return Some(Found::Frame(header));
+        }
+        read_segment_header(self.bytes, offset)
+            .ok()
+            .map(|(header, _)| Found::Segment(header))
+    }
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        let len = self.bytes.len();
+        if self.position >= len {
+            return None;
+        }
+        match self.at(self.position) {
+            Some(Found::Frame(header)) => {
+                self.position = header.next_offset();
+                return Some(Found::Frame(header));
+            }
+            Some(found) => {
+                self.position += SegmentHeader::LEN as u64;
+                return Some(found);
+            }
+            None => {}
+        }
+        // Only the first bytes of a header are compared until they fit.
+        const WINDOW: u64 = 1 << 20;
+        let offset = self.position;
+        let mut at = (offset + 1).next_multiple_of(8);
+        while at < len {
+            let end = (at + WINDOW).min(len);
+            let window = read(self.bytes, at, end - at).unwrap_or_default();
+            for (index, eight) in window.chunks(8).enumerate() {
+                let begins = eight.starts_with(&crate::format::frame::MAGIC)
+                    || eight.starts_with(&crate::format::segment::MAGIC);
+                let here = at + index as u64 * 8;
+                if begins && self.at(here).is_some() {
+                    self.position = here;
+                    return Some(Found::Gap {
+                        offset,
+                        len: here - offset,
+                    });
+                }
+            }
+            at += WINDOW;
+        }
+        self.position = len;
+        Some(Found::Gap {
+            offset,
+            len: len - offset,
+        })
+    }
+}

@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("compress", &["hash", "format"]),
     ("segment", &["hash", "format", "disk", "compress"]),
     ("index", &["hash", "format", "disk", "segment"]),
-    ("error", &["hash", "format", "disk", "compress"]),
+    ("error", &["hash", "format", "disk", "compress", "segment"]),
     (
         "pack",
         &[

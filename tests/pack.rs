@@ -360,3 +360,198 @@ fn records_layout_uses_a_dictionary() {
         .count();
     assert!(with_dictionary > 5, "{with_dictionary} frames");
 }
+
+fn verify_ok(pack: &Pack) -> pefc::VerifyReport {
+    let report = pack
+        .verify(&pefc::VerifyOptions {
+            threads: 2,
+            ..Default::default()
+        })
+        .unwrap();
+    assert!(report.is_intact(), "{:#?}", report.problems);
+    report
+}
+
+#[test]
+fn packs_of_every_shape_verify() {
+    let dir = Dir::new();
+    let path = dir.file("a.pefc");
+    for layout in [
+        pefc::format::segment::Layout::Archive,
+        pefc::format::segment::Layout::Records,
+    ] {
+        let write = || WriteOptions {
+            layout,
+            ..options(2)
+        };
+        let mut writer = Writer::create(
+            &path,
+            WriteOptions {
+                replace: true,
+                ..write()
+            },
+        )
+        .unwrap();
+        for i in 0..3000_u64 {
+            writer
+                .put(&format!("{i}"), &text(i, 300 + (i % 500) as usize))
+                .unwrap();
+        }
+        writer.put("large", &text(1, 7_000_000)).unwrap();
+        writer.put("empty", b"").unwrap();
+        writer.finish().unwrap();
+        let report = verify_ok(&Pack::open(&path).unwrap());
+        assert_eq!(
+            (report.checked.generation_count, report.checked.key_count),
+            (1, 3002)
+        );
+        for round in 0..30_u64 {
+            let mut writer = Writer::append(&path, write()).unwrap();
+            for i in (0..3000_u64).filter(|i| i % 37 == round) {
+                writer.put(&format!("{i}"), &text(i + 1, 300)).unwrap();
+            }
+            writer.delete(&format!("{round}")).unwrap();
+            writer
+                .put(Key::storage(vec![0xff; 100]), &text(round, 100))
+                .unwrap();
+            if round % 3 == 0 {
+                writer.put("large", &text(round, 6_000_000)).unwrap();
+                writer.commit().unwrap();
+                writer.put("after", &text(round, 50)).unwrap();
+                writer.commit().unwrap();
+                verify_ok(&Pack::open(&path).unwrap());
+                if round % 2 == 0 {
+                    continue; // leaves an open tail
+                }
+            }
+            writer.finish().unwrap();
+        }
+        let report = verify_ok(&Pack::open(&path).unwrap());
+        assert!(report.checked.index_count >= 20);
+        let quick = pefc::VerifyOptions {
+            level: pefc::VerifyLevel::Quick,
+            threads: 1,
+        };
+        assert!(
+            Pack::open(&path)
+                .unwrap()
+                .verify(&quick)
+                .unwrap()
+                .is_intact()
+        );
+    }
+}
+
+#[test]
+fn all_that_is_intact_is_recovered() {
+    let dir = Dir::new();
+    let path = dir.file("a.pefc");
+    let write = || WriteOptions {
+        frame_bytes: 512 << 10,
+        ..options(2)
+    };
+    let mut writer = Writer::create(&path, write()).unwrap();
+    for i in 0..400_u64 {
+        writer.put(&format!("{i:03}"), &text(i, 3000)).unwrap();
+    }
+    writer.put("large", &text(7, 5_000_000)).unwrap();
+    writer
+        .put(Key::storage(b"../x".as_slice()), b"stored")
+        .unwrap();
+    writer.finish().unwrap();
+    let mut writer = Writer::append(&path, write()).unwrap();
+    writer.delete("001").unwrap();
+    writer.put("002", b"new").unwrap();
+    writer.finish().unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let frames = Pack::open(&path).unwrap().frames().unwrap();
+
+    let recovered = |bytes: &[u8]| {
+        let (bad, new) = (dir.file("bad.pefc"), dir.file("new.pefc"));
+        std::fs::write(&bad, bytes).unwrap();
+        let write = WriteOptions {
+            replace: true,
+            ..write()
+        };
+        let options = pefc::RecoverOptions {
+            write,
+            ..Default::default()
+        };
+        let report = pefc::recover(&bad, &new, &options).unwrap();
+        assert!(
+            std::fs::read(&bad).unwrap() == bytes,
+            "the damaged file was changed"
+        );
+        let pack = Pack::open(&new).unwrap();
+        verify_ok(&pack);
+        (report, pack)
+    };
+    let (report, pack) = recovered(&whole);
+    assert!(report.log_is_whole && report.damage.is_empty() && report.lost_keys.is_empty());
+    assert_eq!(report.recovered_key_count, 401);
+    assert_eq!(pack.get("002").unwrap().as_deref(), Some(&b"new"[..]));
+    assert_eq!(pack.get("001").unwrap(), None);
+
+    // A flip in the middle of a frame of objects costs at most that frame.
+    let objects: Vec<_> = frames
+        .iter()
+        .filter(|f| f.kind == pefc::format::frame::FrameKind::Objects)
+        .collect();
+    let frame = objects[1];
+    let mut bad = whole.clone();
+    let at = (frame.payload_offset() + u64::from(frame.stored_bytes) * 3 / 4) as usize;
+    bad[at] ^= 0x10;
+    let report = Pack::from_bytes(bad.clone())
+        .unwrap()
+        .verify(&Default::default())
+        .unwrap();
+    assert!(!report.is_intact());
+    assert!(
+        report
+            .problems
+            .iter()
+            .any(|problem| problem.offset == frame.payload_offset())
+    );
+    let lost_to_verify = report.lost_keys.len();
+    let (report, pack) = recovered(&bad);
+    assert!((1..=frame.item_count as usize).contains(&lost_to_verify));
+    assert!(
+        report.lost_keys.len() < lost_to_verify,
+        "nothing came out of the damaged frame"
+    );
+    assert_eq!(report.damage.len(), 1);
+    for i in 3..400_u64 {
+        let key = format!("{i:03}");
+        let lost = report
+            .lost_keys
+            .iter()
+            .any(|(_, lost)| lost == key.as_bytes());
+        assert_eq!(pack.get(&key).unwrap(), (!lost).then(|| text(i, 3000)));
+    }
+    assert!(pack.get("large").unwrap() == Some(text(7, 5_000_000)));
+
+    // Without the entries, the contents are still there under their names.
+    let entries = frames
+        .iter()
+        .find(|f| f.kind == pefc::format::frame::FrameKind::Entries)
+        .unwrap();
+    let mut bad = whole.clone();
+    bad[entries.payload_offset() as usize + 20] ^= 1;
+    let (report, pack) = recovered(&bad);
+    assert!(!report.log_is_whole && report.orphan_count >= 300, "{report:?}");
+    let key = format!("{}{}", pefc::LOST_AND_FOUND, Hash::of(&text(9, 3000)));
+    assert_eq!(pack.get(&key).unwrap(), Some(text(9, 3000)));
+
+    // A damaged header, and a file that is cut.
+    let mut bad = whole.clone();
+    bad[frame.offset as usize + 9] ^= 1;
+    let (report, _) = recovered(&bad);
+    assert!(report.lost_keys.len() <= frame.item_count as usize && report.log_is_whole, "{report:?}");
+    let (report, _) = recovered(&whole[..whole.len() / 2]);
+    assert!(!report.log_is_whole && report.orphan_count > 1, "{report:?}");
+    let error = pefc::recover(&dir.file("absent"), &dir.file("x"), &Default::default());
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
+    std::fs::write(dir.file("text"), "no pack at all").unwrap();
+    let error = pefc::recover(&dir.file("text"), &dir.file("x"), &Default::default());
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NotAPack);
+}

@@ -186,25 +186,30 @@ impl<'p> UnitCursor<'p> {
         while self.page.is_empty() && self.next_frame < directory.frame_count()? {
             let offset = directory.frame_offset(self.next_frame)?;
             self.next_frame += 1;
-            let frame = self.pack.frame(offset)?;
-            match &frame.items {
-                Items::Keys(rows) => {
-                    self.page = rows
-                        .iter()
-                        .map(|row| (row.key.clone(), row.place))
-                        .collect();
-                }
-                Items::Entries(table) => {
-                    let body = frame.body(&*self.pack.bytes)?;
-                    for item in 0..table.len() {
-                        if let Some(key) = key_of_entry(table.entry(&body, item).unwrap_or(&[]))? {
-                            self.page.push((key, place_of(&frame.header, item)?));
-                        }
-                    }
-                }
-                _ => return Err(FormatError::new(Rule::Index, offset).into()),
-            }
+            self.page = Self::page(self.pack, offset)?;
         }
         Ok(())
+    }
+
+    /// The keys of a frame of entries or keys, in order.
+    pub(super) fn page(pack: &Pack, offset: u64) -> Result<Vec<(Vec<u8>, Locator)>> {
+        let frame = pack.frame(offset)?;
+        match &frame.items {
+            Items::Keys(rows) => Ok(rows
+                .iter()
+                .map(|row| (row.key.clone(), row.place))
+                .collect()),
+            Items::Entries(table) => {
+                let body = frame.body(&*pack.bytes)?;
+                let mut page = Vec::with_capacity(table.len());
+                for item in 0..table.len() {
+                    if let Some(key) = key_of_entry(table.entry(&body, item).unwrap_or(&[]))? {
+                        page.push((key, place_of(&frame.header, item)?));
+                    }
+                }
+                Ok(page)
+            }
+            _ => Err(FormatError::new(Rule::Index, offset).into()),
+        }
     }
 }

@@ -166,7 +166,8 @@ impl Pack {
         Ok(frame)
     }
 
-    fn load(&self, offset: u64, levels: u8) -> Result<Frame> {
+    /// Reads, checks and decodes the frame at `offset`.
+    pub(crate) fn load(&self, offset: u64, levels: u8) -> Result<Frame> {
         let (header, _) = read_frame_header(&*self.bytes, offset)?;
         let payload = read_payload(&*self.bytes, &header)?;
         let (names, _) = header.split_payload(&payload);

@@ -54,6 +54,20 @@ impl Scanned {
         }
     }
 
+    /// Frames whose keys and objects are known already, both in order.
+    pub(super) fn known(
+        frames: Vec<FrameHeader>,
+        keys: Vec<(Vec<u8>, Locator)>,
+        objects: Vec<ObjectRow>,
+    ) -> Self {
+        Self {
+            frames,
+            footer: None,
+            keys: keys.into(),
+            objects: objects.into(),
+        }
+    }
+
     /// Keys with the place of their newest entry, in key order.
     pub(crate) fn keys(&self, pack: &Pack) -> Result<&[(Vec<u8>, Locator)]> {
         if let Some(keys) = self.keys.get() {
@@ -167,35 +181,39 @@ pub(super) fn open_units(bytes: &Arc<dyn ReadAt>, committed: &Committed) -> Resu
     }
     let mut next = committed.footer.clone();
     while let Some(commit) = next {
-        let fault = FormatError::new(Rule::Commit, commit.frame_offset);
-        let footer = commit.footer.clone().ok_or(fault)?;
-        if footer.sections.is_empty() {
-            units.push(Unit::Scanned(Box::new(scan(
-                &**bytes,
-                footer.covers_from,
-                &commit,
-            )?)));
-        } else {
-            let section = |kind: FrameKind| {
-                let row = footer
-                    .sections
-                    .iter()
-                    .find(|row| row.kind == u64::from(kind.number()));
-                row.map(|row| Section::open(bytes, row)).transpose()
-            };
-            units.push(Unit::Indexed(Box::new(Indexed {
-                objects: section(FrameKind::ObjectIndex)?.map(ObjectIndex::new),
-                keys: section(FrameKind::KeyDirectory)?.map(KeyDirectory::new),
-                footer: commit.clone(),
-            })));
-        }
-        next = match footer.next_unit {
+        units.push(open_unit(bytes, &commit)?);
+        next = match commit.footer.map_or(0, |footer| footer.next_unit) {
             0 => None,
             // Strictly lower each time, so the chain ends.
             offset => Some(read_commit(&**bytes, offset)?.2),
         };
     }
     Ok(units)
+}
+
+/// Opens the unit that a footer indexes.
+pub(super) fn open_unit(bytes: &Arc<dyn ReadAt>, commit: &Commit) -> Result<Unit> {
+    let fault = FormatError::new(Rule::Commit, commit.frame_offset);
+    let footer = commit.footer.as_ref().ok_or(fault)?;
+    if footer.sections.is_empty() {
+        return Ok(Unit::Scanned(Box::new(scan(
+            &**bytes,
+            footer.covers_from,
+            commit,
+        )?)));
+    }
+    let section = |kind: FrameKind| {
+        let row = footer
+            .sections
+            .iter()
+            .find(|row| row.kind == u64::from(kind.number()));
+        row.map(|row| Section::open(bytes, row)).transpose()
+    };
+    Ok(Unit::Indexed(Box::new(Indexed {
+        objects: section(FrameKind::ObjectIndex)?.map(ObjectIndex::new),
+        keys: section(FrameKind::KeyDirectory)?.map(KeyDirectory::new),
+        footer: commit.clone(),
+    })))
 }
 
 /// The frames of a unit without sections.
@@ -232,6 +250,11 @@ pub(crate) enum Stored {
 /// A chunk list in its frame.
 #[derive(Debug, Clone)]
 pub(crate) struct Chunks(Arc<ChunkList>);
+
+/// A chunk list of one's own.
+pub(super) fn chunks(list: ChunkList) -> Chunks {
+    Chunks(Arc::new(list))
+}
 
 impl Chunks {
     pub(crate) fn list(&self) -> &ChunkList {

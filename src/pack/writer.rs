@@ -24,6 +24,7 @@ use crate::hash::Hash;
 use crate::segment::{Committed, Walker, find_committed};
 use crate::tree::{Frontier, Node, sha256};
 use intake::Intake;
+pub(crate) use live::LiveMap;
 use live::Overlay;
 use out::{OpenSegment, Out};
 use pool::Pool;

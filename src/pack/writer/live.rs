@@ -2,7 +2,7 @@
 
 use super::Staged;
 use crate::format::Locator;
-use crate::format::entry::{Entry, Put};
+use crate::format::entry::{Content, Entry};
 use crate::hash::Hash;
 use crate::segment::Result;
 use crate::tree::{MapTree, Node, sha256};
@@ -103,15 +103,19 @@ pub(crate) struct SealedMap {
 impl LiveMap {
     /// Adds the put `bytes` of a key (space byte first). Keys must rise.
     pub(crate) fn add(&mut self, key: &[u8], bytes: &[u8]) -> Result<()> {
-        if let Entry::Put(Put {
-            content: Some(content),
-            ..
-        }) = Entry::decode(bytes)?.0
-        {
-            self.contents.push((content.name, content.len));
-        }
-        self.keys.push((key.to_vec(), sha256(bytes)));
+        let content = match Entry::decode(bytes)?.0 {
+            Entry::Put(put) => put.content,
+            _ => None,
+        };
+        self.add_hashed(key, sha256(bytes), content);
         Ok(())
+    }
+
+    /// The same for a put whose bytes have this SHA-256 and name this content.
+    pub(crate) fn add_hashed(&mut self, key: &[u8], hash: Node, content: Option<Content>) {
+        self.contents
+            .extend(content.map(|content| (content.name, content.len)));
+        self.keys.push((key.to_vec(), hash));
     }
 
     /// Builds the tree: contents first, since "h" sorts before "p".

@@ -1,0 +1,181 @@
+//! Indexes, built again from what the frames hold and compared byte for byte.
+
+use super::super::Pack;
+use super::super::cursor::UnitCursor;
+use super::super::units::{Unit, open_unit};
+use super::log::Event;
+use super::{Layout, Problem, problem};
+use crate::format::commit::{Commit, Footer};
+use crate::format::frame::FrameKind;
+use crate::format::index::{ObjectRow, key_directory, object_index};
+use crate::format::{FormatError, Locator, Rule};
+use crate::hash::{Hash, Prefix};
+use crate::index::KeyDirectory;
+use crate::segment::{Result, read_frame_header, read_payload};
+use std::collections::BTreeMap;
+
+/// What comparing found.
+#[derive(Debug, Default)]
+pub(super) struct Built {
+    pub(super) count: u64,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Builds the index of every footer again.
+pub(super) fn verify(
+    pack: &Pack,
+    layout: &Layout,
+    rows: &[(Prefix, Locator)],
+    events: &[Event],
+) -> Built {
+    let mut built = Built::default();
+    for commit in &layout.commits {
+        let Some(footer) = &commit.footer else {
+            continue;
+        };
+        let result = check_cover(layout, commit, footer)
+            .and_then(|()| check_objects(pack, commit, footer, rows))
+            .and_then(|()| check_keys(pack, commit, footer, events));
+        built
+            .problems
+            .extend(result.err().map(|error| problem(&error, "index")));
+        built.count += 1;
+    }
+    built
+}
+
+fn fault(offset: u64) -> crate::segment::ReadError {
+    FormatError::new(Rule::Index, offset).into()
+}
+
+/// A unit begins with a segment, right behind the footer of the unit below it.
+fn check_cover(layout: &Layout, commit: &Commit, footer: &Footer) -> Result<()> {
+    let begins = footer.covers_from == 0 || {
+        let below = layout
+            .commits
+            .iter()
+            .find(|below| below.frame_offset == footer.next_unit);
+        let below = below.filter(|below| below.footer.is_some());
+        let end = below.and_then(|below| {
+            layout
+                .frames
+                .iter()
+                .find(|header| header.offset == below.frame_offset)
+        });
+        end.is_some_and(|header| header.next_offset() == footer.covers_from)
+    };
+    let known = |kind: u64| {
+        let number = |kind: FrameKind| u64::from(kind.number());
+        kind == number(FrameKind::ObjectIndex) || kind == number(FrameKind::KeyDirectory)
+    };
+    let sections = footer
+        .sections
+        .iter()
+        .filter(|section| known(section.kind))
+        .count();
+    if begins && (footer.sections.is_empty() || sections == 2) {
+        return Ok(());
+    }
+    Err(FormatError::new(Rule::Commit, commit.frame_offset).into())
+}
+
+fn section_payload<'a>(
+    pack: &'a Pack,
+    footer: &Footer,
+    kind: FrameKind,
+) -> Result<Option<(u64, std::borrow::Cow<'a, [u8]>, Hash)>> {
+    let row = footer
+        .sections
+        .iter()
+        .find(|row| row.kind == u64::from(kind.number()));
+    let Some(row) = row else { return Ok(None) };
+    let (header, _) = read_frame_header(&*pack.bytes, row.frame_offset)?;
+    Ok(Some((
+        row.frame_offset,
+        read_payload(&*pack.bytes, &header)?,
+        row.head_hash,
+    )))
+}
+
+fn check_objects(
+    pack: &Pack,
+    commit: &Commit,
+    footer: &Footer,
+    rows: &[(Prefix, Locator)],
+) -> Result<()> {
+    let Some((offset, stored, head)) = section_payload(pack, footer, FrameKind::ObjectIndex)?
+    else {
+        return Ok(()); // a scanned unit has no rows that could lie
+    };
+    let covered =
+        |place: &Locator| (footer.covers_from..commit.frame_offset).contains(&place.frame_offset());
+    let mut expected: Vec<ObjectRow> = rows
+        .iter()
+        .filter(|(_, place)| covered(place))
+        .map(|(prefix, place)| ObjectRow {
+            prefix: *prefix,
+            place: *place,
+        })
+        .collect();
+    expected.sort_unstable();
+    let (payload, head_hash) = object_index(&expected);
+    if *stored != payload || head != head_hash {
+        Err(fault(offset))
+    } else {
+        Ok(())
+    }
+}
+
+fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -> Result<()> {
+    let mut expected: BTreeMap<&[u8], (Locator, bool)> = BTreeMap::new();
+    for event in events {
+        if (footer.covers_from..commit.frame_offset).contains(&event.place.frame_offset()) {
+            expected.insert(&event.key, (event.place, event.is_delete));
+        }
+    }
+    if footer.covers_from == 0 && !footer.sections.is_empty() {
+        expected.retain(|_, (_, is_delete)| !*is_delete);
+    }
+    let unit = open_unit(&pack.bytes, commit)?;
+    let mut cursor = UnitCursor::new(pack, &unit);
+    cursor.seek(&[])?;
+    let mut expected_keys = expected.iter();
+    while let Some((key, place)) = cursor.peek() {
+        match expected_keys.next() {
+            Some((expected, (at, _))) if expected == key && at == place => {}
+            _ => return Err(fault(place.frame_offset())),
+        }
+        cursor.advance()?;
+    }
+    if expected_keys.next().is_some() {
+        return Err(fault(commit.frame_offset));
+    }
+    let Some((offset, stored, head)) = section_payload(pack, footer, FrameKind::KeyDirectory)?
+    else {
+        return Ok(());
+    };
+    let Unit::Indexed(indexed) = &unit else {
+        return Err(fault(offset));
+    };
+    let Some(directory) = &indexed.keys else {
+        return Err(fault(offset));
+    };
+    let frames = directory_frames(pack, directory)?;
+    let (payload, head_hash) = key_directory(&frames, expected.len() as u64);
+    if *stored != payload || head != head_hash {
+        Err(fault(offset))
+    } else {
+        Ok(())
+    }
+}
+
+/// The frames that a directory lists, each with the first key that it really holds.
+fn directory_frames(pack: &Pack, directory: &KeyDirectory) -> Result<Vec<(u64, Vec<u8>)>> {
+    let mut frames = Vec::new();
+    for position in 0..directory.frame_count()? {
+        let offset = directory.frame_offset(position)?;
+        let mut page = UnitCursor::page(pack, offset)?.into_iter();
+        frames.push((offset, page.next().ok_or(fault(offset))?.0));
+    }
+    Ok(frames)
+}
