@@ -461,7 +461,7 @@ class Pack:
 
     def walk_on(self):
         data, at, segment, last, footer = self.data, 0, None, None, 0
-        before, commit_check, ordinal, entries, covered = b"", bytes(8), 0, 0, []
+        before, commit_check, ordinal, logged, covered = b"", bytes(8), 0, 0, []
         while at < len(data) or segment is None and not self.commits:
             self.written = False  # whether the header at hand is as its writer wrote it
             if segment is None:
@@ -469,11 +469,11 @@ class Pack:
                 whole = len(head) == 64 and check_of(head[:56]) == head[56:]
                 mine = unpack_from("<QQQ8s", head, 24) if whole else None
                 self.written = at > 0 and (
-                    mine == (at, entries, last.at if last else 0, commit_check)
+                    mine == (at, logged, last.at if last else 0, commit_check)
                     or head[:8] == b"\x89PEFC\r\n\x1a" and head[8:10] not in (b"\0\0", b"\1\0", b"\1", b""))
                 log_size, previous, previous_check, before = segment_header(data, at)
                 mine = (log_size, previous, previous_check)
-                need(mine == (entries, last.at if last else 0, commit_check), "chain", at)
+                need(mine == (logged, last.at if last else 0, commit_check), "chain", at)
                 segment, ordinal, at = at, 0, at + 64
                 self.segments[segment] = previous
                 continue
@@ -492,13 +492,12 @@ class Pack:
             before, ordinal, at = frame.check, ordinal + 1, frame.end
             covered.append(frame)
             self.frames.append(frame)
-            entries += frame.items if frame.kind == 5 else 0
             if frame.kind != 9:
                 continue
             c = commit_payload(frame.payload, frame.at)
             at_commit = frame.at + 80
             need(c.segment == segment, "commit", at_commit)
-            need(c.number == len(self.commits) + 1 and c.log_size == entries, "commit", at_commit)
+            need(c.number == len(self.commits) + 1 and c.log_size >= logged, "commit", at_commit)
             need(c.previous_commit == (last.at if last else 0) and c.previous_footer == footer, "commit", at_commit)
             need(c.generation - (last.generation if last else 0) in ((0, 1) if c.footer else (0,)), "commit", at_commit)
             if c.footer:
@@ -509,7 +508,7 @@ class Pack:
                 need(c.at - tail <= 64 * MIB, "limit", at_commit)
             for one in covered:
                 one.commit = c.number
-            covered, last, commit_check, self.end = [], c, frame.check, at
+            covered, last, logged, commit_check, self.end = [], c, c.log_size, frame.check, at
             self.commits.append(c)
             if c.footer:
                 footer, segment = c.at, None
@@ -648,9 +647,9 @@ class Pack:
         for frame in self.frames:
             if frame.kind == 9:
                 c = commits[frame.at]
-                need(tree.roots == c.frontier, "log-root", frame.at + 80)
-                need(pending is None or c.footer, "log-order", pending)
-                need((c.generation, c.seal) == (generation, newest), "commit", frame.at + 80)
+                need((tree.size, tree.roots) == (c.log_size, c.frontier), "log-root", frame.at + 80)
+                need((c.generation, c.seal) == (generation, newest), "seal", frame.at + 80)
+                need(pending is None or c.footer, "seal", frame.at + 80)
                 pending = sorted_key = None
             if frame.kind != 5:
                 continue
@@ -710,7 +709,7 @@ class Pack:
         for c in (c for c in self.commits if c.footer and c.sections):
             unit = [frame for frame in self.frames if c.covers_from <= frame.at < c.at]
             rows = {kind: (offset, head_hash) for kind, offset, head_hash in c.sections if kind in (7, 8)}
-            need(len(rows) == 2, "index", c.at + 80)
+            need(len(rows) == 2, "commit", c.at + 80)
             object_rows = sorted((name[:8], locator(frame, item)) for frame in unit
                                  for item, name in enumerate(frame.names))
             entries = [frame for frame in unit if frame.kind == 5]
@@ -809,7 +808,7 @@ def main(arguments):
     if arguments[0] == "verify":
         last, seal = found.commits[-1], found.seal
         print(f"ok generation={last.generation} log_size={found.tree.size} log_root={found.tree.root().hex()}"
-              f" map_root={seal[2][1].hex() if seal else '-'} objects={len(found.objects)} torn={found.torn}")
+              f" map_root={seal[2][1].hex() if seal else '-'} torn={found.torn}")
     elif arguments[0] == "list":
         for key, (entry, _) in sorted(found.live.items()):
             text = "".join(chr(b) if 33 <= b < 127 and b != 92 else f"\\x{b:02x}" for b in key[1:])

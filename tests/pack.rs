@@ -538,7 +538,10 @@ fn all_that_is_intact_is_recovered() {
     let mut bad = whole.clone();
     bad[entries.payload_offset() as usize + 20] ^= 1;
     let (report, pack) = recovered(&bad);
-    assert!(!report.log_is_whole && report.orphan_count >= 300, "{report:?}");
+    assert!(
+        !report.log_is_whole && report.orphan_count >= 300,
+        "{report:?}"
+    );
     let key = format!("{}{}", pefc::LOST_AND_FOUND, Hash::of(&text(9, 3000)));
     assert_eq!(pack.get(&key).unwrap(), Some(text(9, 3000)));
 
@@ -546,9 +549,15 @@ fn all_that_is_intact_is_recovered() {
     let mut bad = whole.clone();
     bad[frame.offset as usize + 9] ^= 1;
     let (report, _) = recovered(&bad);
-    assert!(report.lost_keys.len() <= frame.item_count as usize && report.log_is_whole, "{report:?}");
+    assert!(
+        report.lost_keys.len() <= frame.item_count as usize && report.log_is_whole,
+        "{report:?}"
+    );
     let (report, _) = recovered(&whole[..whole.len() / 2]);
-    assert!(!report.log_is_whole && report.orphan_count > 1, "{report:?}");
+    assert!(
+        !report.log_is_whole && report.orphan_count > 1,
+        "{report:?}"
+    );
     let error = pefc::recover(&dir.file("absent"), &dir.file("x"), &Default::default());
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
     std::fs::write(dir.file("text"), "no pack at all").unwrap();
