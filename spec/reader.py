@@ -735,14 +735,10 @@ class Pack:
             for kind, (offset, head_hash) in rows.items():
                 frame = by_offset.get(offset)
                 need(frame and frame.kind == kind and frame.segment == c.segment, "index", c.at + 80)
-                count = -(-(frame.stored - 16) // (16384 + 32))
-                region = frame.stored - 16 - 32 * count
-                need(frame.stored >= 16 and region >= 0 and -(-region // 16384) == count, "length", offset + 80)
-                head = frame.payload[:16 + 32 * count]
-                need(blake3(head).digest() == head_hash, "stored-hash", offset + 80)
-                pages_ = [frame.payload[i:i + 16384] for i in range(len(head), frame.stored, 16384)]
-                need(b"".join(blake3(page).digest() for page in pages_) == head[16:], "stored-hash", offset + 80)
-                need(head[:16] + b"".join(pages_) == wanted[kind], "index", offset + 80)
+                head = wanted[kind][:16] + b"".join(
+                    blake3(wanted[kind][i:i + 16384]).digest() for i in range(16, len(wanted[kind]), 16384))
+                need(frame.payload == head + wanted[kind][16:], "index", offset + 80)
+                need(blake3(head).digest() == head_hash, "index", offset + 80)
                 named.add(offset)
         for frame in self.frames:
             need(frame.kind not in (6, 7, 8) or frame.at in named, "index", frame.at)

@@ -2,12 +2,17 @@
 #![allow(
     dead_code,
     clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    missing_debug_implementations,
+    missing_docs,
     unreachable_pub,
     reason = "each test binary compiles this module for itself and uses a part of it"
 )]
 
+pub mod forge;
 pub mod python;
 pub mod sim_fs;
+pub mod vectors;
 
 /// What `spec/reader.py verify` says of an intact pack, from the library.
 pub fn summary(pack: &pefc::Pack) -> String {
