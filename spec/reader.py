@@ -9,7 +9,7 @@ It needs the packages blake3 and zstandard, keeps the whole pack in memory, and 
 it prints anything. A broken rule is named on stderr with its file offset, and the exit code is 1.
 """
 import sys
-from dataclasses import dataclass, field
+from collections import namedtuple
 from hashlib import sha256
 from struct import pack, unpack_from
 
@@ -58,26 +58,15 @@ def uvarint(data, at, base):
 
 # ---------------------------------------------------------------- headers and commits [3, 4, 5.9]
 
-@dataclass
 class Frame:
-    at: int
-    kind: int
-    codec: int
-    references: int
-    flags: int
-    stored: int
-    raw: int
-    items: int
-    ordinal: int
-    hash: bytes
-    previous: bytes
-    check: bytes
-    payload: bytes = b""
-    body: bytes = b""  # decoded; of records the table and what follows
-    depth: int = 0
-    segment: int = 0
-    commit: int = 0  # number of the commit that covers it
-    names: list = field(default_factory=list)
+    def __init__(self, at, fields, stored_hash, previous, check):
+        (self.kind, self.codec, self.references, self.flags, self.stored, self.raw, self.items,
+         self.ordinal, _) = fields
+        self.at, self.hash, self.previous, self.check = at, stored_hash, previous, check
+        self.payload = self.body = b""  # the body is the decoded one; of records the table and what follows
+        self.depth = self.segment = 0
+        self.commit = 0  # number of the commit that covers it
+        self.names = []  # of the objects in it
 
     @property
     def end(self):
@@ -106,14 +95,14 @@ def segment_header(data, at):
 def frame_header(data, at):
     head = data[at:at + 80]
     need(len(head) == 80, "truncated", at)
-    kind, codec, references, flags, stored, raw, items, ordinal, offset = unpack_from("<4B4IQ", head, 4)
+    fields = unpack_from("<4B4IQ", head, 4)
+    kind, codec, references, flags, stored, raw, items, _, offset = fields
     need(head[:4] == b"\xb1FRM", "frame-magic", at)
     need(check_of(head[:72]) == head[72:], "header-check", at + 72)
     need(kind in KINDS or kind >= 128, "frame-kind", at + 4)
     need(codec in CODECS.get(kind, range(4)), "codec", at + 5)
     need(offset == at, "offset", at + 24)
-    frame = Frame(at, kind, codec, references, flags, stored, raw, items, ordinal,
-                  head[32:64], head[64:72], head[72:])
+    frame = Frame(at, fields, head[32:64], head[64:72], head[72:])
     if kind >= 128:
         return frame
     least, most = {RAW: (0, 0), ZSTD: (0, 0), PREFIX: (1, 4), DICTIONARY: (1, 1)}[codec]
@@ -127,21 +116,8 @@ def frame_header(data, at):
     return frame
 
 
-@dataclass
-class Commit:
-    number: int
-    log_size: int
-    generation: int
-    seal: int
-    previous_commit: int
-    previous_footer: int
-    next_unit: int
-    covers_from: int
-    footer: bool
-    sections: list
-    frontier: list
-    segment: int
-    at: int
+Commit = namedtuple("Commit", "number log_size generation seal previous_commit previous_footer next_unit"
+                              " covers_from footer sections frontier segment at")
 
 
 def commit_payload(payload, at):
@@ -262,7 +238,7 @@ def cbor(data, at, base, depth=18):
         need(at + size <= len(data), "truncated", base + at)
         value = int.from_bytes(data[at:at + size], "big")
         at += size
-        need(value >= (24, 1 << 8, 1 << 16, 0, 1 << 32)[size // 2 if size < 8 else 4], "cbor", base + start)
+        need(value >= {1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}[size], "cbor", base + start)
     if major in (0, 1):
         return (value if major == 0 else ~value), at
     if major in (2, 3):
@@ -346,9 +322,8 @@ def check_entry(entry, at):
     kind, fields = entry[1], entry[2:]
     need(len(fields) == len(SHAPES[kind]), "entry", at)
     need(all(test(value) for test, value in zip(SHAPES[kind], fields)), "cbor", at)
-    pairs = {SEAL: fields[:3:2] + [p for p in fields[1:2] if p], KEYS: fields[3:]}
-    for pair in pairs[SEAL] if kind == SEAL else pairs[KEYS][0] if kind == KEYS else ():
-        need(len(pair) == 2, "entry", at)
+    pairs = {SEAL: [pair for pair in fields[:3] if pair is not None], KEYS: fields[-1]}.get(kind, ())
+    need(all(len(pair) == 2 for pair in pairs), "entry", at)
     if kind in (PUT, DEL):
         space, key = fields[:2]
         parts = key.split(b"/")
@@ -435,7 +410,7 @@ class Pack:
         self.log()
         self.indexes()
 
-    # Step 1: structure and commits, from offset 0; then what follows the committed end [7.2].
+    # Step 1: structure and commits, and what follows the committed end [7.2].
     def walk(self):
         fault = None
         try:
@@ -637,12 +612,12 @@ class Pack:
                 self.lists.append((frame, name, length, chunks))
             need(position == len(body), "trailing", at + position)
 
-    # Steps 3 and 4: the log, and its seals.
+    # Steps 3 and 4: the log and its seals.
     def log(self):
         self.live, self.seal, tree, sealed = {}, None, Tree(), None
         self.places = {}  # frame offset -> [key string or None of each entry]
-        newest, generation, pending, sorted_key = 0, 0, None, None
-        self.sealings = []
+        self.dels = set()  # locators of del entries
+        newest, generation, pending, sorted_key, sealings = 0, 0, None, None, []
         commits = {c.at: c for c in self.commits}
         for frame in self.frames:
             if frame.kind == 9:
@@ -670,8 +645,9 @@ class Pack:
                     self.live[key] = (entry, data)
                 elif entry[1] == DEL:
                     need(self.live.pop(key, None), "log-order", base + at)
+                    self.dels.add(locator(frame, item))
                 elif entry[1] == SEAL:
-                    self.sealings.append((base + at, dict(self.live), entry, sealed))
+                    sealings.append((base + at, dict(self.live), entry, sealed))
                     pending, newest, generation = base + at, locator(frame, item), generation + 1
                 tree.push(data)
                 if entry[1] == SEAL:
@@ -687,7 +663,7 @@ class Pack:
             sorted_key = (run[-1] if run else sorted_key) if frame.flags else None
             self.places[frame.at] = keys
         self.tree = tree
-        for at, live, entry, previous in self.sealings:
+        for at, live, entry, previous in sealings:
             (map_tree, contents), (size, root) = map_of(live), entry[2]
             need((size, root) == (map_tree.size, map_tree.root()), "map-root", at)
             need(entry[3] == previous, "seal", at)
@@ -724,8 +700,7 @@ class Pack:
                 pages = [(f.at, key) for f in entries for key in [k for k in self.places[f.at] if k][:1]]
             else:
                 if c.covers_from == 0:
-                    alive = self.live_at(c)
-                    keys = {key: at for key, at in keys.items() if key in alive}
+                    keys = {key: at for key, at in keys.items() if at not in self.dels}
                 frames = [frame for frame in unit if frame.kind == 6 and frame.segment == c.segment]
                 named.update(frame.at for frame in frames)
                 held = [key_rows(frame) for frame in frames]
@@ -742,18 +717,6 @@ class Pack:
                 named.add(offset)
         for frame in self.frames:
             need(frame.kind not in (6, 7, 8) or frame.at in named, "index", frame.at)
-
-    def live_at(self, c):
-        """Keys that are live after all entries of a commit."""
-        live = set()
-        for frame in self.frames:
-            if frame.kind == 5 and frame.at < c.at:
-                at = 8
-                for key in self.places[frame.at]:
-                    entry, at = cbor(frame.body, at, 0)
-                    if key:
-                        (live.add if entry[1] == PUT else live.discard)(key)
-        return live
 
 
 def object_index(rows):

@@ -9,6 +9,7 @@
     reason = "each test binary compiles this module for itself and uses a part of it"
 )]
 
+pub mod example;
 pub mod forge;
 pub mod python;
 pub mod sim_fs;
