@@ -4,8 +4,9 @@
 //! `benches/compare.py DIRECTORY`.
 #![allow(
     clippy::unwrap_used,
+    clippy::cast_possible_truncation,
     missing_docs,
-    reason = "a bench that fails should say where"
+    reason = "a bench that fails should say where; its numbers are small"
 )]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -20,17 +21,9 @@ fn text(seed: u64, len: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(len + 64);
     let mut state = seed;
     while out.len() < len {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         out.extend_from_slice(
-            format!(
-                "{} -{} {} 0\n",
-                state >> 50,
-                state >> 52 & 1023,
-                state >> 44
-            )
-            .as_bytes(),
+            format!("{} -{} {} 0\n", state >> 50, state >> 52 & 1023, state >> 44).as_bytes(),
         );
     }
     out.truncate(len);
@@ -73,33 +66,19 @@ fn parts(c: &mut Criterion) {
             b.iter(|| compressor.compress(black_box(frame)).unwrap());
         });
     }
-    let stored = Compressor::new(3)
-        .unwrap()
-        .compress(frame)
-        .unwrap()
-        .unwrap();
+    let stored = Compressor::new(3).unwrap().compress(frame).unwrap().unwrap();
     let mut decoder = Decompressor::new().unwrap();
     group.bench_function("1 MiB back", |b| {
-        b.iter(|| {
-            decoder
-                .decompress(black_box(&stored), frame.len(), History::Empty)
-                .unwrap()
-        });
+        b.iter(|| decoder.decompress(black_box(&stored), frame.len(), History::Empty).unwrap());
     });
     group.finish();
 }
 
 fn write(path: &Path, layout: Layout, count: u64, len: usize) {
-    let options = WriteOptions {
-        layout,
-        replace: true,
-        ..WriteOptions::default()
-    };
+    let options = WriteOptions { layout, replace: true, ..WriteOptions::default() };
     let mut writer = Writer::create(path, options).unwrap();
     for i in 0..count {
-        writer
-            .put(&format!("{:02}/{i:07}", i % 100), &text(i, len))
-            .unwrap();
+        writer.put(&format!("{:02}/{i:07}", i % 100), &text(i, len)).unwrap();
     }
     writer.finish().unwrap();
 }
@@ -111,7 +90,7 @@ fn lookups(c: &mut Criterion) {
     let count = std::env::var("PEFC_BENCH_OBJECTS").map_or(100_000, |n| n.parse().unwrap());
     write(&path, Layout::Records, count, 1024);
     let pack = Pack::open(&path).unwrap();
-    let step = count / 10_007 | 1;
+    let step = (count / 10_007) | 1;
     let keys: Vec<u64> = (0..10_000).map(|i| i * step % count).collect();
     let names: Vec<Hash> = keys.iter().map(|i| Hash::of(&text(*i, 1024))).collect();
 
@@ -124,11 +103,7 @@ fn lookups(c: &mut Criterion) {
     group.bench_function("get by name", |b| {
         b.iter(|| pack.object(next.next().unwrap()).unwrap().unwrap());
     });
-    let mut next = keys
-        .iter()
-        .map(|i| format!("{:02}/{i:07}", i % 100))
-        .cycle()
-        .take(usize::MAX);
+    let mut next = keys.iter().map(|i| format!("{:02}/{i:07}", i % 100)).cycle().take(usize::MAX);
     group.bench_function("get by key", |b| {
         b.iter(|| pack.get(&next.next().unwrap()).unwrap().unwrap());
     });
@@ -158,11 +133,8 @@ fn tree(root: &Path) -> PathBuf {
     for i in 0..2000_u64 {
         let dir = tree.join(format!("{:02}", i % 50));
         std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(
-            dir.join(format!("{i}.txt")),
-            text(i, 2000 + 17 * (i as usize % 1000)),
-        )
-        .unwrap();
+        std::fs::write(dir.join(format!("{i}.txt")), text(i, 2000 + 17 * (i as usize % 1000)))
+            .unwrap();
     }
     tree
 }
@@ -173,10 +145,7 @@ fn archives(c: &mut Criterion) {
     let tree = tree(dir.path());
     let path = dir.path().join("tree.pefc");
     let create = || {
-        let options = WriteOptions {
-            replace: true,
-            ..WriteOptions::default()
-        };
+        let options = WriteOptions { replace: true, ..WriteOptions::default() };
         let mut writer = Writer::create(&path, options).unwrap();
         let sources = [Source::named(&tree)];
         add(&mut writer, &sources, &AddOptions::default(), &NoProgress).unwrap();
@@ -196,13 +165,7 @@ fn archives(c: &mut Criterion) {
         b.iter_batched(
             || tempfile::tempdir_in(dir.path()).unwrap(),
             |target| {
-                extract(
-                    &pack,
-                    target.path(),
-                    &ExtractOptions::default(),
-                    &NoProgress,
-                )
-                .unwrap();
+                extract(&pack, target.path(), &ExtractOptions::default(), &NoProgress).unwrap();
                 target
             },
             BatchSize::PerIteration,

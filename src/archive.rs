@@ -61,10 +61,7 @@ impl Source {
     /// `path` under `key_prefix`.
     #[must_use]
     pub fn new(path: impl AsRef<Path>, key_prefix: impl Into<Vec<u8>>) -> Self {
-        Self {
-            path: path.as_ref().to_owned(),
-            key_prefix: key_prefix.into(),
-        }
+        Self { path: path.as_ref().to_owned(), key_prefix: key_prefix.into() }
     }
 }
 
@@ -101,7 +98,5 @@ fn check_cancel(cancel: Option<&AtomicBool>) -> Result<()> {
 /// Whether `key` is `top` or lies under it; everything does under an empty one.
 fn is_under(key: &[u8], top: &[u8]) -> bool {
     top.is_empty()
-        || key
-            .strip_prefix(top)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        || key.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }

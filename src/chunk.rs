@@ -25,12 +25,7 @@ pub fn first_chunk_len(bytes: &[u8]) -> usize {
         return bytes.len();
     }
     let window = &bytes[..bytes.len().min(CHUNK_BYTES_MAX)];
-    let cutter = FastCDC::new(
-        window,
-        CHUNK_BYTES_MIN,
-        CHUNK_BYTES_AVERAGE,
-        CHUNK_BYTES_MAX,
-    );
+    let cutter = FastCDC::new(window, CHUNK_BYTES_MIN, CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MAX);
     let (_, end) = cutter.cut(0, window.len());
     if end == 0 { window.len() } else { end }
 }
@@ -51,20 +46,14 @@ mod tests {
 
     fn noise(len: usize) -> Vec<u8> {
         let mut out = vec![0; len];
-        blake3::Hasher::new()
-            .update(b"chunk")
-            .finalize_xof()
-            .fill(&mut out);
+        blake3::Hasher::new().update(b"chunk").finalize_xof().fill(&mut out);
         out
     }
 
     #[test]
     fn cuts_are_pinned() {
         // A release of the library that cuts elsewhere would end deduplication with older packs.
-        assert_eq!(
-            cuts(&noise(8 << 20)),
-            [1_028_026, 2_537_672, 4_765_731, 6_775_301, 8_388_608]
-        );
+        assert_eq!(cuts(&noise(8 << 20)), [1_028_026, 2_537_672, 4_765_731, 6_775_301, 8_388_608]);
     }
 
     #[test]
@@ -77,11 +66,6 @@ mod tests {
             .into_iter()
             .filter(|cut| before.contains(cut) || before.contains(&(cut - 8)));
         assert!(same.count() >= before.len() - 3);
-        assert!(
-            before
-                .iter()
-                .zip(&before[1..])
-                .all(|(a, b)| b - a <= CHUNK_BYTES_MAX)
-        );
+        assert!(before.iter().zip(&before[1..]).all(|(a, b)| b - a <= CHUNK_BYTES_MAX));
     }
 }

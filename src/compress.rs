@@ -24,9 +24,7 @@ pub struct Compressor {
 
 impl std::fmt::Debug for Compressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compressor")
-            .field("level", &self.level)
-            .finish_non_exhaustive()
+        f.debug_struct("Compressor").field("level", &self.level).finish_non_exhaustive()
     }
 }
 
@@ -34,10 +32,7 @@ impl Compressor {
     /// A compressor of the given level, within [`LEVELS`].
     pub fn new(level: i32) -> io::Result<Self> {
         let level = level.clamp(*LEVELS.start(), *LEVELS.end());
-        Ok(Self {
-            context: context(level)?,
-            level,
-        })
+        Ok(Self { context: context(level)?, level })
     }
 
     /// `raw` as one zstd frame, or `None` if that would not be shorter.
@@ -210,8 +205,7 @@ impl Decompressor {
     ) -> Result<Vec<u8>> {
         check_frame(stored, raw_bytes)?;
         let mut out = Vec::new();
-        out.try_reserve_exact(raw_bytes)
-            .map_err(|_| FormatError::new(Rule::Limit, 0))?;
+        out.try_reserve_exact(raw_bytes).map_err(|_| FormatError::new(Rule::Limit, 0))?;
         let fault = |_| FormatError::new(Rule::Compression, 0);
         let len = match history {
             History::Empty => self.context.decompress(&mut out, stored).map_err(fault)?,
@@ -278,12 +272,7 @@ fn check_frame(stored: &[u8], raw_bytes: usize) -> Result<()> {
         let base = 1_u64 << (10 + (window >> 3));
         let bytes = base + base / 8 * u64::from(window & 7);
         if bytes > 1 << WINDOW_LOG_MAX {
-            return Err(FormatError::numbers(
-                Rule::Limit,
-                5,
-                bytes,
-                1 << WINDOW_LOG_MAX,
-            ));
+            return Err(FormatError::numbers(Rule::Limit, 5, bytes, 1 << WINDOW_LOG_MAX));
         }
     }
     let content = zstd_safe::get_frame_content_size(stored).ok().flatten();
@@ -316,18 +305,10 @@ mod tests {
         let raw = text(1, 100_000);
         let stored = Compressor::new(3).unwrap().compress(&raw).unwrap().unwrap();
         let mut decoder = Decompressor::new().unwrap();
-        assert_eq!(
-            decoder
-                .decompress(&stored, raw.len(), History::Empty)
-                .unwrap(),
-            raw
-        );
+        assert_eq!(decoder.decompress(&stored, raw.len(), History::Empty).unwrap(), raw);
         for (bad, len) in [
             ([&stored[..], &stored].concat(), raw.len()),
-            (
-                [&stored[..], &[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]].concat(),
-                raw.len(),
-            ),
+            ([&stored[..], &[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0]].concat(), raw.len()),
             (stored[..stored.len() - 1].to_vec(), raw.len()),
             (stored.clone(), raw.len() + 1),
             (stored.clone(), raw.len() - 1),
@@ -337,12 +318,7 @@ mod tests {
             assert_eq!(error.rule, Rule::Compression);
         }
         // After an error the context still works.
-        assert_eq!(
-            decoder
-                .decompress(&stored, raw.len(), History::Empty)
-                .unwrap(),
-            raw
-        );
+        assert_eq!(decoder.decompress(&stored, raw.len(), History::Empty).unwrap(), raw);
     }
 
     #[test]
@@ -355,16 +331,9 @@ mod tests {
         let mut compressor = Compressor::new(3).unwrap();
         let alone = compressor.compress(&new).unwrap().unwrap();
         let after = compressor.compress_after(&old, &new).unwrap().unwrap();
-        assert!(
-            after.len() * 20 < alone.len(),
-            "{} against {}",
-            after.len(),
-            alone.len()
-        );
+        assert!(after.len() * 20 < alone.len(), "{} against {}", after.len(), alone.len());
         let mut decoder = Decompressor::new().unwrap();
-        let back = decoder
-            .decompress(&after, new.len(), History::Prefix(&old))
-            .unwrap();
+        let back = decoder.decompress(&after, new.len(), History::Prefix(&old)).unwrap();
         assert!(back == new);
         assert!(
             decoder.decompress(&after, new.len(), History::Prefix(&old[..old.len() - 1]))
@@ -390,9 +359,7 @@ mod tests {
         let stored = compressor.compress(&records[7]).unwrap().unwrap();
         let ready = DecodeDictionary::new(&dictionary).unwrap();
         let mut decoder = Decompressor::new().unwrap();
-        let back = decoder
-            .decompress(&stored, 400, History::Dictionary(&ready))
-            .unwrap();
+        let back = decoder.decompress(&stored, 400, History::Dictionary(&ready)).unwrap();
         assert!(back == records[7]);
         assert!(DecodeDictionary::new(b"no dictionary").is_err());
         assert_eq!(train_dictionary(&[b"a"], 1000), None);

@@ -144,11 +144,7 @@ impl Machine {
     /// The machine that the process runs on.
     #[must_use]
     pub fn real() -> Self {
-        Self {
-            vfs: Arc::new(RealFs),
-            clock: Arc::new(SystemClock),
-            random: Arc::new(OsRandom),
-        }
+        Self { vfs: Arc::new(RealFs), clock: Arc::new(SystemClock), random: Arc::new(OsRandom) }
     }
 }
 
@@ -214,11 +210,7 @@ impl FileBytes {
     /// Takes the file as it is now. With `mapped` it is mapped where the system can.
     pub fn new(file: Arc<dyn File>, mapped: bool) -> io::Result<Self> {
         let len = file.len()?;
-        let map = if mapped && len > 0 {
-            file.map(len)?
-        } else {
-            None
-        };
+        let map = if mapped && len > 0 { file.map(len)? } else { None };
         Ok(Self { file, len, map })
     }
 
@@ -268,10 +260,7 @@ impl Latched {
     /// Wraps `file`.
     #[must_use]
     pub fn new(file: Arc<dyn File>) -> Self {
-        Self {
-            file,
-            failed: AtomicBool::new(false),
-        }
+        Self { file, failed: AtomicBool::new(false) }
     }
 
     /// Whether an earlier operation failed.

@@ -163,13 +163,7 @@ pub struct Error {
 impl Error {
     /// An error of a kind, with what was being done or what is wrong.
     pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            path: None,
-            source: None,
-            hint: kind.hint(),
-        }
+        Self { kind, what: what.into(), path: None, source: None, hint: kind.hint() }
     }
 
     /// The same, about a file.
@@ -208,11 +202,7 @@ impl Error {
             _ => ErrorKind::Io,
         };
         let error = Self::new(kind, what).at(path).because(source);
-        if kind == ErrorKind::ReadOnly {
-            error.hinting("check the permissions")
-        } else {
-            error
-        }
+        if kind == ErrorKind::ReadOnly { error.hinting("check the permissions") } else { error }
     }
 
     /// A failed write or sync of a pack.
@@ -223,27 +213,16 @@ impl Error {
             ErrorKind::NoSpace => ErrorKind::NoSpace,
             _ => ErrorKind::Durability,
         };
-        Self {
-            kind,
-            hint: kind.hint(),
-            ..error
-        }
+        Self { kind, hint: kind.hint(), ..error }
     }
 
     pub(crate) fn locked(path: &Path, holder: Option<LockHolder>) -> Self {
         let who = holder.map_or_else(|| "another writer".to_owned(), |holder| holder.to_string());
-        Self::new(
-            ErrorKind::Locked,
-            format!("the pack is being written by {who}"),
-        )
-        .at(path)
+        Self::new(ErrorKind::Locked, format!("the pack is being written by {who}")).at(path)
     }
 
     pub(crate) fn missing(name: &Hash, because: &str) -> Self {
-        Self::new(
-            ErrorKind::Missing,
-            format!("object {name} is not in the pack, {because}"),
-        )
+        Self::new(ErrorKind::Missing, format!("object {name} is not in the pack, {because}"))
     }
 
     /// What kind it is.
@@ -267,9 +246,7 @@ impl Error {
     /// The rule of the format that is broken, if one is.
     #[must_use]
     pub fn format(&self) -> Option<&FormatError> {
-        self.source
-            .as_ref()
-            .and_then(|source| source.downcast_ref())
+        self.source.as_ref().and_then(|source| source.downcast_ref())
     }
 }
 

@@ -273,23 +273,13 @@ impl FormatError {
     /// A broken rule at an offset.
     #[must_use]
     pub const fn new(rule: Rule, offset: u64) -> Self {
-        Self {
-            rule,
-            offset,
-            found: None,
-            expected: None,
-        }
+        Self { rule, offset, found: None, expected: None }
     }
 
     /// The same with the numbers that disagree.
     #[must_use]
     pub const fn numbers(rule: Rule, offset: u64, found: u64, expected: u64) -> Self {
-        Self {
-            rule,
-            offset,
-            found: Some(found),
-            expected: Some(expected),
-        }
+        Self { rule, offset, found: Some(found), expected: Some(expected) }
     }
 
     /// The same error seen from a place that begins `base` bytes earlier.
@@ -304,13 +294,7 @@ impl std::error::Error for FormatError {}
 
 impl fmt::Display for FormatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "byte {}: {} [{}]",
-            self.offset,
-            self.rule.demand(),
-            self.rule
-        )?;
+        write!(f, "byte {}: {} [{}]", self.offset, self.rule.demand(), self.rule)?;
         match (self.found, self.expected) {
             (Some(found), Some(expected)) => write!(f, " (found {found}, expected {expected})"),
             (Some(found), None) => write!(f, " (found {found})"),
@@ -410,9 +394,7 @@ pub fn take_uvarint(bytes: &[u8], at: &mut usize) -> Result<u64> {
     let start = *at;
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
-        let byte = *bytes
-            .get(*at)
-            .ok_or(FormatError::new(Rule::Truncated, *at as u64))?;
+        let byte = *bytes.get(*at).ok_or(FormatError::new(Rule::Truncated, *at as u64))?;
         *at += 1;
         let bits = u64::from(byte & 0x7f);
         if shift == 63 && bits > 1 || (byte == 0 && shift > 0) {
@@ -438,30 +420,14 @@ mod tests {
 
     #[test]
     fn uvarints_have_one_encoding() {
-        for value in [
-            0,
-            1,
-            127,
-            128,
-            300,
-            16_383,
-            16_384,
-            u64::from(u32::MAX),
-            u64::MAX,
-        ] {
+        for value in [0, 1, 127, 128, 300, 16_383, 16_384, u64::from(u32::MAX), u64::MAX] {
             let mut bytes = Vec::new();
             put_uvarint(&mut bytes, value);
             let mut at = 0;
             assert_eq!(take_uvarint(&bytes, &mut at), Ok(value));
             assert_eq!(at, bytes.len());
         }
-        for bad in [
-            &[0x80, 0x00][..],
-            &[0xff, 0x80, 0x00],
-            &[0xff; 10],
-            &[0x80],
-            &[],
-        ] {
+        for bad in [&[0x80, 0x00][..], &[0xff, 0x80, 0x00], &[0xff; 10], &[0x80], &[]] {
             assert!(take_uvarint(bad, &mut 0).is_err(), "{bad:x?}");
         }
     }

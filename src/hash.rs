@@ -70,9 +70,7 @@ impl FromStr for Hash {
         if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(NotAHash);
         }
-        blake3::Hash::from_hex(text)
-            .map(|hash| Self(*hash.as_bytes()))
-            .map_err(|_| NotAHash)
+        blake3::Hash::from_hex(text).map(|hash| Self(*hash.as_bytes())).map_err(|_| NotAHash)
     }
 }
 
@@ -105,10 +103,7 @@ impl Prefix {
 /// group, at most [`GROUP_BYTES`] of them.
 #[must_use]
 pub fn group_value(index: u64, bytes: &[u8]) -> [u8; 32] {
-    blake3::Hasher::new()
-        .set_input_offset(index * GROUP_BYTES)
-        .update(bytes)
-        .finalize_non_root()
+    blake3::Hasher::new().set_input_offset(index * GROUP_BYTES).update(bytes).finalize_non_root()
 }
 
 /// The name of an object of `len` bytes from the chaining values of its groups (the root of its
@@ -166,8 +161,7 @@ impl GroupHasher {
     }
 
     fn flush(&mut self) {
-        self.values
-            .push(group_value(self.values.len() as u64, &self.buffer));
+        self.values.push(group_value(self.values.len() as u64, &self.buffer));
         self.buffer.clear();
     }
 
@@ -180,10 +174,7 @@ impl GroupHasher {
         self.flush();
         let name = root_of_groups(&self.values, self.len);
         // Two groups at least were flushed, and `len` counts exactly their bytes.
-        (
-            name.expect("groups match the length they were cut from"),
-            self.values,
-        )
+        (name.expect("groups match the length they were cut from"), self.values)
     }
 }
 
@@ -194,27 +185,13 @@ mod tests {
     #[test]
     fn group_values_give_the_plain_blake3_name() {
         let group = usize::try_from(GROUP_BYTES).unwrap();
-        for len in [
-            0,
-            1,
-            group - 1,
-            group,
-            group + 1,
-            2 * group,
-            3 * group + 5,
-            7 * group,
-        ] {
+        for len in [0, 1, group - 1, group, group + 1, 2 * group, 3 * group + 5, 7 * group] {
             let content: Vec<u8> = (0..=250).cycle().take(len).collect();
             let mut hasher = GroupHasher::default();
-            content
-                .chunks(100_003)
-                .for_each(|piece| hasher.update(piece));
+            content.chunks(100_003).for_each(|piece| hasher.update(piece));
             let (name, values) = hasher.finish();
             assert_eq!(name, Hash::of(&content), "{len} bytes");
-            assert_eq!(
-                values.len(),
-                if len <= group { 0 } else { len.div_ceil(group) }
-            );
+            assert_eq!(values.len(), if len <= group { 0 } else { len.div_ceil(group) });
         }
     }
 
@@ -227,10 +204,7 @@ mod tests {
             Prefix::from_bytes([0, 0, 0, 0, 0, 0, 0, 1])
                 < Prefix::from_bytes([1, 0, 0, 0, 0, 0, 0, 0])
         );
-        assert_eq!(
-            Prefix::from_bytes([0xff, 0, 0, 0, 0, 0, 0, 0]).top_bits(8),
-            255
-        );
+        assert_eq!(Prefix::from_bytes([0xff, 0, 0, 0, 0, 0, 0, 0]).top_bits(8), 255);
         assert_eq!(Prefix::from_bytes(*b"abcdefgh").to_bytes(), *b"abcdefgh");
     }
 }

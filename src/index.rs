@@ -107,15 +107,9 @@ impl Section {
     }
 
     fn check_page(&self, page: u64) -> Result<()> {
-        let words = || {
-            (0..self.shape.page_count.div_ceil(64))
-                .map(|_| AtomicU64::new(0))
-                .collect()
-        };
+        let words = || (0..self.shape.page_count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let checked = self.checked.get_or_init(words);
-        let word = usize::try_from(page / 64)
-            .ok()
-            .and_then(|word| checked.get(word));
+        let word = usize::try_from(page / 64).ok().and_then(|word| checked.get(word));
         let (word, bit) = (word.ok_or(self.fault(0))?, 1_u64 << (page % 64));
         if word.load(Ordering::Relaxed) & bit == 0 {
             self.read_page(page)?;
@@ -260,9 +254,7 @@ impl KeyDirectory {
     }
 
     fn row(&self, position: u64) -> Result<DirectoryRow> {
-        let at = position
-            .checked_mul(DirectoryRow::LEN as u64)
-            .ok_or(self.0.fault(0))?;
+        let at = position.checked_mul(DirectoryRow::LEN as u64).ok_or(self.0.fault(0))?;
         let bytes = self.0.region(at..at + DirectoryRow::LEN as u64)?;
         Ok(DirectoryRow::decode(&array(&bytes, 0)))
     }

@@ -197,12 +197,7 @@ impl Pack {
             torn_bytes: 0,
             tail: Vec::new(),
         };
-        Self::at_commit(
-            Arc::clone(&self.bytes),
-            self.path.clone(),
-            self.options.clone(),
-            committed,
-        )
+        Self::at_commit(Arc::clone(&self.bytes), self.path.clone(), self.options.clone(), committed)
     }
 
     fn generation_before(&self, commit: &Commit) -> Result<u64> {
@@ -252,9 +247,7 @@ impl Pack {
     }
 
     fn generation_at(&self, footer: &Commit) -> Result<Generation> {
-        let place = footer
-            .seal
-            .ok_or(FormatError::new(Rule::Seal, footer.frame_offset))?;
+        let place = footer.seal.ok_or(FormatError::new(Rule::Seal, footer.frame_offset))?;
         let found = self.entry_at(place)?;
         let Entry::Seal(seal) = found.entry()? else {
             return Err(self.error(FormatError::new(Rule::Seal, place.frame_offset())));
@@ -379,9 +372,7 @@ impl Pack {
     /// # Errors
     /// As [`Pack::get`].
     pub fn object_reader(&self, name: &Hash) -> Result<Option<ObjectReader<'_>>> {
-        Ok(self
-            .stored(name)?
-            .map(|stored| ObjectReader::new(self, *name, stored)))
+        Ok(self.stored(name)?.map(|stored| ObjectReader::new(self, *name, stored)))
     }
 
     /// The live entry of `key`.

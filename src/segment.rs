@@ -49,17 +49,11 @@ pub type Result<T> = std::result::Result<T, ReadError>;
 pub fn read(bytes: &dyn ReadAt, offset: u64, len: u64) -> Result<Cow<'_, [u8]>> {
     let end = offset.checked_add(len).filter(|end| *end <= bytes.len());
     let Some(end) = end else {
-        let error = FormatError::numbers(
-            Rule::Truncated,
-            offset,
-            bytes.len(),
-            offset.saturating_add(len),
-        );
+        let error =
+            FormatError::numbers(Rule::Truncated, offset, bytes.len(), offset.saturating_add(len));
         return Err(error.into());
     };
-    bytes
-        .slice(offset..end)
-        .map_err(|source| ReadError::Io { offset, source })
+    bytes.slice(offset..end).map_err(|source| ReadError::Io { offset, source })
 }
 
 /// The segment header at `offset`, and its check.
@@ -70,27 +64,17 @@ pub fn read_segment_header(bytes: &dyn ReadAt, offset: u64) -> Result<(SegmentHe
         let start = read(bytes, offset, found)?;
         let magic = crate::format::segment::MAGIC;
         let like = start.iter().zip(&magic).all(|(a, b)| a == b) && !start.is_empty();
-        let rule = if like || offset > 0 {
-            Rule::Truncated
-        } else {
-            Rule::SegmentMagic
-        };
+        let rule = if like || offset > 0 { Rule::Truncated } else { Rule::SegmentMagic };
         return Err(FormatError::numbers(rule, offset, found, SegmentHeader::LEN as u64).into());
     }
     let header = array(&read(bytes, offset, SegmentHeader::LEN as u64)?, 0);
-    Ok((
-        SegmentHeader::decode(&header, offset)?,
-        SegmentHeader::check(&header),
-    ))
+    Ok((SegmentHeader::decode(&header, offset)?, SegmentHeader::check(&header)))
 }
 
 /// The frame header at `offset`, and its check.
 pub fn read_frame_header(bytes: &dyn ReadAt, offset: u64) -> Result<(FrameHeader, [u8; 8])> {
     let header = array(&read(bytes, offset, FrameHeader::LEN as u64)?, 0);
-    Ok((
-        FrameHeader::decode(&header, offset)?,
-        FrameHeader::check(&header),
-    ))
+    Ok((FrameHeader::decode(&header, offset)?, FrameHeader::check(&header)))
 }
 
 /// A frame's payload, its stored hash and padding checked.
@@ -163,21 +147,15 @@ pub enum Resolved {
 impl Resolved {
     /// Joins referenced objects, within the limits of the format.
     pub fn new(header: &FrameHeader, objects: &[impl AsRef<[u8]>]) -> Result<Self> {
-        let total: u64 = objects
-            .iter()
-            .map(|object| object.as_ref().len() as u64)
-            .sum();
+        let total: u64 = objects.iter().map(|object| object.as_ref().len() as u64).sum();
         if total > REFERENCE_BYTES_MAX {
             let at = header.payload_offset();
             return Err(FormatError::numbers(Rule::Limit, at, total, REFERENCE_BYTES_MAX).into());
         }
         match (header.codec, objects) {
-            (Codec::ZstdPrefix, _) => Ok(Self::Prefix(
-                objects
-                    .iter()
-                    .flat_map(|o| o.as_ref().iter().copied())
-                    .collect(),
-            )),
+            (Codec::ZstdPrefix, _) => {
+                Ok(Self::Prefix(objects.iter().flat_map(|o| o.as_ref().iter().copied()).collect()))
+            }
             (Codec::ZstdDictionary, [dictionary]) => {
                 let dictionary = DecodeDictionary::new(dictionary.as_ref())
                     .map_err(|error| error.within(header.payload_offset()))?;
@@ -208,13 +186,7 @@ pub fn decode_body<'a>(
     let raw_bytes = header.raw_bytes as usize;
     with_decoder(|decoder| decoder.decompress(body, raw_bytes, resolved.history()))
         .map(Cow::Owned)
-        .map_err(|error| {
-            FormatError {
-                offset: header.payload_offset(),
-                ..error
-            }
-            .into()
-        })
+        .map_err(|error| FormatError { offset: header.payload_offset(), ..error }.into())
 }
 
 /// Decodes one record of a records frame.
@@ -228,13 +200,7 @@ pub fn decode_record(
         return Ok(stored.to_vec());
     }
     with_decoder(|decoder| decoder.decompress(stored, raw_bytes as usize, resolved.history()))
-        .map_err(|error| {
-            FormatError {
-                offset: header.payload_offset(),
-                ..error
-            }
-            .into()
-        })
+        .map_err(|error| FormatError { offset: header.payload_offset(), ..error }.into())
 }
 
 /// The entries in the body of an `entries` frame: the log index of the first one, and where each
@@ -271,10 +237,7 @@ impl EntryTable {
         if at != body.len() {
             return Err(fault(Rule::Trailing, at).into());
         }
-        Ok(Self {
-            first_index: u64_at(body, 0),
-            starts,
-        })
+        Ok(Self { first_index: u64_at(body, 0), starts })
     }
 
     /// How many entries there are.
@@ -380,8 +343,7 @@ impl<'a> Walker<'a> {
     /// writer that goes on needs.
     #[must_use]
     pub fn chain(&self) -> Option<([u8; 8], u32)> {
-        self.segment
-            .map(|segment| (segment.previous, segment.ordinal))
+        self.segment.map(|segment| (segment.previous, segment.ordinal))
     }
 
     /// Offset and check of the last commit frame passed; zeros if there was none.
@@ -391,10 +353,7 @@ impl<'a> Walker<'a> {
     }
 
     /// The next header, `None` at the end.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator could not stop at an error"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "an iterator could not stop at an error")]
     pub fn next(&mut self) -> Result<Option<Step>> {
         if self.position >= self.end {
             return Ok(None);
@@ -413,11 +372,7 @@ impl<'a> Walker<'a> {
         if !continues || header.log_size != self.log_size {
             return Err(FormatError::new(Rule::Chain, offset).into());
         }
-        self.segment = Some(OpenSegment {
-            offset,
-            previous: check,
-            ordinal: 0,
-        });
+        self.segment = Some(OpenSegment { offset, previous: check, ordinal: 0 });
         self.position += SegmentHeader::LEN as u64;
         Ok(Step::Segment(header))
     }
@@ -433,19 +388,11 @@ impl<'a> Walker<'a> {
                 FormatError::numbers(Rule::Truncated, offset, self.end, header.next_offset());
             return Err(error.into());
         }
-        let next = OpenSegment {
-            previous: check,
-            ordinal: segment.ordinal + 1,
-            ..segment
-        };
+        let next = OpenSegment { previous: check, ordinal: segment.ordinal + 1, ..segment };
         let step = if header.kind == FrameKind::Commit {
             let commit = self.commit_step(&header, segment)?;
             self.commit = (offset, check);
-            self.segment = if commit.footer.is_some() {
-                None
-            } else {
-                Some(next)
-            };
+            self.segment = if commit.footer.is_some() { None } else { Some(next) };
             Step::Commit(header, Box::new(commit))
         } else {
             self.segment = Some(next);
@@ -553,11 +500,7 @@ fn search_back(bytes: &dyn ReadAt, len: u64) -> Option<Commit> {
         let start = end.saturating_sub(WINDOW).max(lowest) / 8 * 8;
         let window = read(bytes, start, end - start).ok()?;
         let magic = crate::format::commit::TRAILER_MAGIC;
-        let ends = window
-            .chunks_exact(8)
-            .enumerate()
-            .rev()
-            .filter(|(_, eight)| *eight == magic);
+        let ends = window.chunks_exact(8).enumerate().rev().filter(|(_, eight)| *eight == magic);
         for (index, _) in ends {
             if let Some(commit) = commit_ending_at(bytes, start + (index as u64 + 1) * 8) {
                 return Some(commit);
@@ -580,11 +523,7 @@ fn replay(
         None => Walker::new(bytes, len),
     };
     let mut last = footer.clone();
-    let mut end = if footer.is_some() {
-        walker.position()
-    } else {
-        0
-    };
+    let mut end = if footer.is_some() { walker.position() } else { 0 };
     let mut footer = footer;
     let mut tail = Vec::new();
     let mut pending = Vec::new();
@@ -595,9 +534,7 @@ fn replay(
             Ok(Some(Step::Frame(header))) => pending.push(header),
             Ok(Some(Step::Commit(_, commit))) => {
                 // One sync covers the commit and all it covers: only together do they count.
-                let whole = pending
-                    .iter()
-                    .try_for_each(|h| read_payload(bytes, h).map(drop));
+                let whole = pending.iter().try_for_each(|h| read_payload(bytes, h).map(drop));
                 if let Err(error) = whole {
                     break Some(error);
                 }
@@ -620,22 +557,13 @@ fn replay(
             newest.number > number + 1 || (newest.number > number && newest.footer.is_some())
         });
         // What a later version wrote is not torn because this one can't read it.
-        let unknown = matches!(
-            error.rule(),
-            Some(Rule::Version | Rule::Feature | Rule::FrameKind)
-        );
+        let unknown = matches!(error.rule(), Some(Rule::Version | Rule::Feature | Rule::FrameKind));
         if proof || unknown || last.is_none() || matches!(error, ReadError::Io { .. }) {
             return Err(error);
         }
     }
     let last = last.ok_or(FormatError::new(Rule::Truncated, len))?;
-    Ok(Committed {
-        last,
-        footer,
-        end,
-        torn_bytes: len - end,
-        tail,
-    })
+    Ok(Committed { last, footer, end, torn_bytes: len - end, tail })
 }
 
 /// What a [`Scan`] found.
@@ -673,9 +601,7 @@ impl<'a> Scan<'a> {
         if let Ok((header, _)) = read_frame_header(self.bytes, offset) {
             return Some(Found::Frame(header));
         }
-        read_segment_header(self.bytes, offset)
-            .ok()
-            .map(|(header, _)| Found::Segment(header))
+        read_segment_header(self.bytes, offset).ok().map(|(header, _)| Found::Segment(header))
     }
 }
 
@@ -711,18 +637,12 @@ impl Iterator for Scan<'_> {
                 let here = at + index as u64 * 8;
                 if begins && self.at(here).is_some() {
                     self.position = here;
-                    return Some(Found::Gap {
-                        offset,
-                        len: here - offset,
-                    });
+                    return Some(Found::Gap { offset, len: here - offset });
                 }
             }
             at += WINDOW;
         }
         self.position = len;
-        Some(Found::Gap {
-            offset,
-            len: len - offset,
-        })
+        Some(Found::Gap { offset, len: len - offset })
     }
 }

@@ -17,22 +17,13 @@ pub fn sha256(bytes: &[u8]) -> Node {
 /// The hash of a leaf.
 #[must_use]
 pub fn leaf_hash(data: &[u8]) -> Node {
-    Sha256::new()
-        .chain_update([0])
-        .chain_update(data)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([0]).chain_update(data).finalize().into()
 }
 
 /// The hash of an inner node.
 #[must_use]
 pub fn node_hash(left: &Node, right: &Node) -> Node {
-    Sha256::new()
-        .chain_update([1])
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
 /// A tree that grows at its end, kept as the roots of its complete subtrees: all that is needed to
@@ -109,8 +100,7 @@ impl MapTree {
             rest >>= 7;
         }
         self.data.push((rest & 0x7f) as u8);
-        key.iter()
-            .for_each(|part| self.data.extend_from_slice(part));
+        key.iter().for_each(|part| self.data.extend_from_slice(part));
         self.data.push(0x20);
         self.data.extend_from_slice(value_hash);
         self.frontier.push(leaf_hash(&self.data));
@@ -166,18 +156,9 @@ mod tests {
         // Test vectors of the reference implementation of RFC 6962.
         let inputs: [&[u8]; 4] = [b"", b"\x00", b"\x10", b"\x20\x21"];
         let mut frontier = Frontier::default();
-        inputs
-            .iter()
-            .for_each(|input| frontier.push(leaf_hash(input)));
-        let hex: String = frontier
-            .root()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(
-            hex,
-            "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7"
-        );
+        inputs.iter().for_each(|input| frontier.push(leaf_hash(input)));
+        let hex: String = frontier.root().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7");
     }
 
     #[test]

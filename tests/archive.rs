@@ -51,11 +51,7 @@ fn noise(seed: &str, len: usize) -> Vec<u8> {
 }
 
 fn write_options(threads: usize) -> WriteOptions {
-    WriteOptions {
-        threads,
-        level: 1,
-        ..WriteOptions::default()
-    }
+    WriteOptions { threads, level: 1, ..WriteOptions::default() }
 }
 
 fn top(path: &Path) -> Source {
@@ -64,10 +60,7 @@ fn top(path: &Path) -> Source {
 
 fn create(pack: &Path, source: &Path, threads: usize) -> AddReport {
     let mut writer = Writer::create(pack, write_options(threads)).unwrap();
-    let options = AddOptions {
-        threads,
-        ..AddOptions::default()
-    };
+    let options = AddOptions { threads, ..AddOptions::default() };
     let report = add(&mut writer, &[top(source)], &options, &NoProgress).unwrap();
     writer.finish().unwrap();
     report
@@ -80,11 +73,7 @@ fn append(pack: &Path, source: &Path, options: &AddOptions<'_>) -> (AddReport, p
 }
 
 fn privileged() -> ExtractOptions {
-    ExtractOptions {
-        restore_owner: is_root(),
-        special_bits: true,
-        ..ExtractOptions::default()
-    }
+    ExtractOptions { restore_owner: is_root(), special_bits: true, ..ExtractOptions::default() }
 }
 
 fn unpack(pack: &Path, target: &Path, options: &ExtractOptions) -> ExtractReport {
@@ -105,25 +94,17 @@ fn snapshot(root: &Path) -> BTreeMap<Vec<u8>, String> {
     let mut out = BTreeMap::new();
     for entry in &entries {
         let m = entry.metadata;
-        let first = names
-            .entry((m.device, m.inode))
-            .or_insert(entry.path.clone());
+        let first = names.entry((m.device, m.inode)).or_insert(entry.path.clone());
         if *first > entry.path {
             first.clone_from(&entry.path);
         }
     }
     for entry in entries {
         let m = entry.metadata;
-        let mut said = format!(
-            "{:?} {}:{} {}.{:09}",
-            m.kind, m.uid, m.gid, m.mtime_s, m.mtime_ns
-        );
+        let mut said = format!("{:?} {}:{} {}.{:09}", m.kind, m.uid, m.gid, m.mtime_s, m.mtime_ns);
         match m.kind {
             tree::FileKind::Symlink => {
-                said += &format!(
-                    " -> {}",
-                    tree.read_link(&entry.path).unwrap().escape_ascii()
-                );
+                said += &format!(" -> {}", tree.read_link(&entry.path).unwrap().escape_ascii());
             }
             _ => said += &format!(" {:o}", m.mode),
         }
@@ -145,10 +126,8 @@ fn snapshot(root: &Path) -> BTreeMap<Vec<u8>, String> {
 fn set_mtime(path: &Path, seconds: i64, nanoseconds: u32) {
     let parent = tree::TargetDir::create_or_open(path.parent().unwrap()).unwrap();
     let name = path.file_name().unwrap().as_bytes();
-    let new = tree::Attributes {
-        mtime: Some((seconds, nanoseconds)),
-        ..tree::Attributes::default()
-    };
+    let new =
+        tree::Attributes { mtime: Some((seconds, nanoseconds)), ..tree::Attributes::default() };
     match fs::symlink_metadata(path).unwrap().file_type() {
         kind if kind.is_dir() => parent.set_dir_metadata(name, &new).unwrap(),
         kind if kind.is_file() => {
@@ -235,54 +214,22 @@ fn everything_comes_back_as_it_was() {
     let before = snapshot(&dir.at("tree"));
     let report = create(&dir.at("a.pefc"), &dir.at("tree"), 2);
     assert_eq!(report.problems, []);
-    assert_eq!(
-        (
-            report.hard_link_count,
-            report.symlink_count,
-            report.other_count
-        ),
-        (2, 3, 1)
-    );
+    assert_eq!((report.hard_link_count, report.symlink_count, report.other_count), (2, 3, 1));
     assert_eq!(report.added_count, before.len() as u64);
-    assert!(
-        report
-            .portability
-            .iter()
-            .any(|odd| odd.key == b"d/back\\slash")
-    );
+    assert!(report.portability.iter().any(|odd| odd.key == b"d/back\\slash"));
     for threads in [1, 3] {
-        let options = ExtractOptions {
-            threads,
-            ..privileged()
-        };
+        let options = ExtractOptions { threads, ..privileged() };
         let target = dir.at(format!("out{threads}"));
         let done = unpack(&dir.at("a.pefc"), &target, &options);
-        assert_eq!(
-            (&done.problems[..], &done.not_restored[..]),
-            (&[][..], &[][..])
-        );
+        assert_eq!((&done.problems[..], &done.not_restored[..]), (&[][..], &[][..]));
         assert_eq!(snapshot(&target), before);
         assert_eq!(done.file_count, report.file_count);
         assert_eq!(done.content_bytes, report.content_bytes);
     }
     // By default nobody gets the setuid bit of somebody else.
-    let plain = unpack(
-        &dir.at("a.pefc"),
-        &dir.at("plain"),
-        &ExtractOptions::default(),
-    );
-    let lost: Vec<_> = plain
-        .not_restored
-        .iter()
-        .map(|lost| (&lost.key[..], lost.what))
-        .collect();
-    assert_eq!(
-        lost,
-        [
-            (&b"many"[..], Property::SpecialBits),
-            (b"setuid", Property::SpecialBits)
-        ]
-    );
+    let plain = unpack(&dir.at("a.pefc"), &dir.at("plain"), &ExtractOptions::default());
+    let lost: Vec<_> = plain.not_restored.iter().map(|lost| (&lost.key[..], lost.what)).collect();
+    assert_eq!(lost, [(&b"many"[..], Property::SpecialBits), (b"setuid", Property::SpecialBits)]);
 }
 
 #[test]
@@ -295,10 +242,7 @@ fn the_bytes_depend_on_the_tree_alone() {
     for (threads, tree) in [(1, "two"), (2, "one"), (4, "two")] {
         let pack = dir.at(format!("{threads}{tree}.pefc"));
         create(&pack, &dir.at(tree), threads);
-        assert!(
-            fs::read(pack).unwrap() == first,
-            "{threads} threads, {tree}"
-        );
+        assert!(fs::read(pack).unwrap() == first, "{threads} threads, {tree}");
     }
 }
 
@@ -318,27 +262,13 @@ fn reproducible_leaves_out_what_varies() {
             },
             ..AddOptions::default()
         };
-        add(
-            &mut writer,
-            &[Source::new(dir.at(name), "t")],
-            &options,
-            &NoProgress,
-        )
-        .unwrap();
+        add(&mut writer, &[Source::new(dir.at(name), "t")], &options, &NoProgress).unwrap();
         writer.finish().unwrap();
         fs::read(dir.at(format!("{name}.pefc"))).unwrap()
     };
     assert!(write("a", 5000, 0o700) == write("b", 7000, 0o775));
-    let found = Pack::open(dir.at("a.pefc"))
-        .unwrap()
-        .entry("t/run")
-        .unwrap()
-        .unwrap()
-        .attributes;
-    assert_eq!(
-        (found.mode, found.uid, found.mtime.unwrap().seconds),
-        (Some(0o755), None, 1000)
-    );
+    let found = Pack::open(dir.at("a.pefc")).unwrap().entry("t/run").unwrap().unwrap().attributes;
+    assert_eq!((found.mode, found.uid, found.mtime.unwrap().seconds), (Some(0o755), None, 1000));
 }
 
 #[test]
@@ -348,36 +278,18 @@ fn appending_writes_what_changed_and_deletes_what_is_gone() {
     build(&tree, false);
     create(&pack, &tree, 2);
     let (report, stats) = append(&pack, &tree, &AddOptions::default());
-    assert_eq!(
-        (report.added_count, stats.stored_bytes),
-        (0, 0),
-        "{report:?}"
-    );
-    let checked = AddOptions {
-        check_content: true,
-        ..AddOptions::default()
-    };
+    assert_eq!((report.added_count, stats.stored_bytes), (0, 0), "{report:?}");
+    let checked = AddOptions { check_content: true, ..AddOptions::default() };
     let (report, stats) = append(&pack, &tree, &checked);
-    assert_eq!(
-        (report.added_count, stats.stored_bytes),
-        (0, 0),
-        "{report:?}"
-    );
+    assert_eq!((report.added_count, stats.stored_bytes), (0, 0), "{report:?}");
 
     fs::write(tree.join("d.x"), "changed").unwrap();
     fs::remove_file(tree.join("many/f007")).unwrap();
     fs::remove_file(tree.join("twenty")).unwrap();
     set_mtime(&tree.join("many"), 1_650_000_000, 0);
-    let options = AddOptions {
-        delete_missing: true,
-        ..AddOptions::default()
-    };
+    let options = AddOptions { delete_missing: true, ..AddOptions::default() };
     let (report, stats) = append(&pack, &tree, &options);
-    assert_eq!(
-        (report.added_count, report.deleted_count),
-        (2, 2),
-        "{report:?}"
-    );
+    assert_eq!((report.added_count, report.deleted_count), (2, 2), "{report:?}");
     assert!(stats.stored_bytes < 8000, "{stats:?}");
     unpack(&pack, &dir.at("out"), &privileged());
     assert_eq!(snapshot(&dir.at("out")), snapshot(&tree));
@@ -393,19 +305,14 @@ fn a_mirror_keeps_to_its_prefix_and_to_what_it_could_see() {
     writer.finish().unwrap();
     dir.write("tree/here", "x");
     let mut writer = Writer::append(dir.at("a.pefc"), write_options(1)).unwrap();
-    let options = AddOptions {
-        delete_missing: true,
-        ..AddOptions::default()
-    };
+    let options = AddOptions { delete_missing: true, ..AddOptions::default() };
     let source = Source::new(dir.at("tree"), "t");
     let report = add(&mut writer, &[source], &options, &NoProgress).unwrap();
     assert_eq!(report.deleted_count, 1);
     writer.finish().unwrap();
     let pack = Pack::open(dir.at("a.pefc")).unwrap();
-    let keys: Vec<_> = pack
-        .entries()
-        .map(|put| String::from_utf8(put.unwrap().key.into()).unwrap())
-        .collect();
+    let keys: Vec<_> =
+        pack.entries().map(|put| String::from_utf8(put.unwrap().key.into()).unwrap()).collect();
     assert_eq!(keys, ["other/t/gone", "t", "t.x", "t/here", "tt"]);
 }
 
@@ -422,10 +329,7 @@ impl<F: Fn(u64, u64) + Send + Sync> Progress for Hook<F> {
 
 fn add_with(dir: &Dir, threads: usize, hook: impl Fn(u64, u64) + Send + Sync) -> AddReport {
     let mut writer = Writer::create(dir.at("a.pefc"), write_options(1)).unwrap();
-    let options = AddOptions {
-        threads,
-        ..AddOptions::default()
-    };
+    let options = AddOptions { threads, ..AddOptions::default() };
     let hook = Hook(hook, AtomicU64::new(0));
     let report = add(&mut writer, &[top(&dir.at("t"))], &options, &hook).unwrap();
     writer.finish().unwrap();
@@ -434,9 +338,7 @@ fn add_with(dir: &Dir, threads: usize, hook: impl Fn(u64, u64) + Send + Sync) ->
 
 fn kinds(report: &AddReport) -> Vec<(&str, SourceProblemKind)> {
     let problems = report.problems.iter();
-    problems
-        .map(|p| (std::str::from_utf8(&p.key).unwrap(), p.kind))
-        .collect()
+    problems.map(|p| (std::str::from_utf8(&p.key).unwrap(), p.kind)).collect()
 }
 
 #[test]
@@ -474,11 +376,7 @@ fn files_that_change_or_vanish_spoil_nothing() {
         assert_eq!(get("a large").unwrap().len(), (12 << 20) + 4);
         assert_eq!(get("d stays").unwrap(), b"x");
         assert_eq!(get("f shrinks").unwrap(), b"less");
-        unpack(
-            &dir.at("a.pefc"),
-            &dir.at("out"),
-            &ExtractOptions::default(),
-        );
+        unpack(&dir.at("a.pefc"), &dir.at("out"), &ExtractOptions::default());
         assert_eq!(fs::read(dir.at("out/e link")).unwrap(), b"x");
     }
 }
@@ -499,10 +397,7 @@ fn a_first_name_that_vanishes_leaves_the_content_to_the_next() {
     let pack = Pack::open(dir.at("a.pefc")).unwrap();
     assert_eq!(pack.get("b").unwrap().unwrap(), b"content");
     let link = pack.entry("c").unwrap().unwrap().attributes;
-    assert_eq!(
-        (link.kind, link.target.as_deref()),
-        (FileKind::HardLink, Some(&b"b"[..]))
-    );
+    assert_eq!((link.kind, link.target.as_deref()), (FileKind::HardLink, Some(&b"b"[..])));
 }
 
 #[test]
@@ -535,17 +430,11 @@ fn the_pack_itself_and_what_is_excluded_stay_out() {
     dir.write("t/target/debug/x", "x");
     let mut writer = Writer::create(dir.at("t/own.pefc"), write_options(1)).unwrap();
     let exclude = |key: &[u8], is_dir: bool| is_dir && key.ends_with(b"target");
-    let options = AddOptions {
-        exclude: Some(&exclude),
-        ..AddOptions::default()
-    };
+    let options = AddOptions { exclude: Some(&exclude), ..AddOptions::default() };
     add(&mut writer, &[top(&dir.at("t"))], &options, &NoProgress).unwrap();
     writer.finish().unwrap();
     let pack = Pack::open(dir.at("t/own.pefc")).unwrap();
-    let keys: Vec<_> = pack
-        .entries()
-        .map(|put| put.unwrap().key.into_owned())
-        .collect();
+    let keys: Vec<_> = pack.entries().map(|put| put.unwrap().key.into_owned()).collect();
     assert_eq!(keys, [b"keep"]);
     let (report, _) = append(&dir.at("t/own.pefc"), &dir.at("t"), &options);
     assert_eq!(report.added_count, 0, "{report:?}");
@@ -558,18 +447,10 @@ fn sources_are_files_links_and_directories() {
     symlink("d", dir.at("link")).unwrap();
     symlink("d/f", dir.at("flink")).unwrap();
     let keys = |path: &str, follow_top| {
-        let mut writer = Writer::create(
-            dir.at("a.pefc"),
-            WriteOptions {
-                replace: true,
-                ..write_options(1)
-            },
-        )
-        .unwrap();
-        let options = AddOptions {
-            follow_top,
-            ..AddOptions::default()
-        };
+        let mut writer =
+            Writer::create(dir.at("a.pefc"), WriteOptions { replace: true, ..write_options(1) })
+                .unwrap();
+        let options = AddOptions { follow_top, ..AddOptions::default() };
         let source = Source::named(dir.0.path().join(path));
         add(&mut writer, &[source], &options, &NoProgress).unwrap();
         writer.finish().unwrap();
@@ -595,16 +476,10 @@ fn interrupting_is_an_error_and_leaves_no_pack() {
     build(&dir.at("t"), false);
     for threads in [1, 2] {
         let cancel = Arc::new(AtomicBool::new(false));
-        let options = AddOptions {
-            threads,
-            cancel: Some(Arc::clone(&cancel)),
-            ..AddOptions::default()
-        };
+        let options =
+            AddOptions { threads, cancel: Some(Arc::clone(&cancel)), ..AddOptions::default() };
         let mut writer = Writer::create(dir.at("a.pefc"), write_options(1)).unwrap();
-        let hook = Hook(
-            |so_far, _| cancel.store(so_far > 5, Ordering::Relaxed),
-            AtomicU64::new(0),
-        );
+        let hook = Hook(|so_far, _| cancel.store(so_far > 5, Ordering::Relaxed), AtomicU64::new(0));
         let error = add(&mut writer, &[top(&dir.at("t"))], &options, &hook).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted);
         drop(writer);
@@ -613,36 +488,25 @@ fn interrupting_is_an_error_and_leaves_no_pack() {
 }
 
 fn link_to(target: &[u8], kind: FileKind) -> Attributes<'_> {
-    Attributes {
-        kind,
-        target: Some(Cow::Borrowed(target)),
-        ..Attributes::default()
-    }
+    Attributes { kind, target: Some(Cow::Borrowed(target)), ..Attributes::default() }
 }
 
 fn directory() -> Attributes<'static> {
-    Attributes {
-        kind: FileKind::Directory,
-        ..Attributes::default()
-    }
+    Attributes { kind: FileKind::Directory, ..Attributes::default() }
 }
 
 #[test]
 fn hostile_packs_write_nothing_outside() {
-    for (threads, overwrite) in [
-        (1, Overwrite::Refuse),
-        (2, Overwrite::Refuse),
-        (2, Overwrite::Replace),
-    ] {
+    for (threads, overwrite) in
+        [(1, Overwrite::Refuse), (2, Overwrite::Refuse), (2, Overwrite::Replace)]
+    {
         let dir = Dir::new();
         dir.write("outside/canary", "alive");
         let canary = snapshot(&dir.at("outside"));
         let outside = dir.at("outside");
         let outside = outside.as_os_str().as_bytes();
         let mut writer = Writer::create(dir.at("a.pefc"), write_options(1)).unwrap();
-        writer
-            .put_attributes("a", link_to(outside, FileKind::Symlink))
-            .unwrap();
+        writer.put_attributes("a", link_to(outside, FileKind::Symlink)).unwrap();
         writer.put("a/canary", b"dead").unwrap();
         writer.put("a/new", b"dead").unwrap();
         writer.put_attributes("a/sub", directory()).unwrap();
@@ -650,41 +514,21 @@ fn hostile_packs_write_nothing_outside() {
         writer.put("f", b"file").unwrap();
         writer.put("f/below", b"clash").unwrap();
         writer.put_attributes("f/dir", directory()).unwrap();
-        writer
-            .put_attributes("h1", link_to(b"../outside/canary", FileKind::HardLink))
-            .unwrap();
-        writer
-            .put_attributes("h2", link_to(b"/etc/passwd", FileKind::HardLink))
-            .unwrap();
-        writer
-            .put_attributes("h3", link_to(b"no/such", FileKind::HardLink))
-            .unwrap();
-        writer
-            .put_attributes("h4", link_to(b"h4", FileKind::HardLink))
-            .unwrap();
-        writer
-            .put_attributes("h5", link_to(b"a/canary", FileKind::HardLink))
-            .unwrap();
-        writer
-            .put_attributes("h6", link_to(b"pre/canary", FileKind::HardLink))
-            .unwrap();
+        writer.put_attributes("h1", link_to(b"../outside/canary", FileKind::HardLink)).unwrap();
+        writer.put_attributes("h2", link_to(b"/etc/passwd", FileKind::HardLink)).unwrap();
+        writer.put_attributes("h3", link_to(b"no/such", FileKind::HardLink)).unwrap();
+        writer.put_attributes("h4", link_to(b"h4", FileKind::HardLink)).unwrap();
+        writer.put_attributes("h5", link_to(b"a/canary", FileKind::HardLink)).unwrap();
+        writer.put_attributes("h6", link_to(b"pre/canary", FileKind::HardLink)).unwrap();
         writer.put("pre/canary", b"dead").unwrap();
-        writer
-            .put_attributes("s", link_to(b"../outside", FileKind::Symlink))
-            .unwrap();
-        writer
-            .put_attributes("s/deep", link_to(b"x", FileKind::Symlink))
-            .unwrap();
+        writer.put_attributes("s", link_to(b"../outside", FileKind::Symlink)).unwrap();
+        writer.put_attributes("s/deep", link_to(b"x", FileKind::Symlink)).unwrap();
         writer.put(&"n".repeat(300), b"long").unwrap();
         writer.finish().unwrap();
         // A tree that is there already leads outside, too.
         fs::create_dir(dir.at("out")).unwrap();
         symlink("../outside", dir.at("out/pre")).unwrap();
-        let options = ExtractOptions {
-            threads,
-            overwrite,
-            ..privileged()
-        };
+        let options = ExtractOptions { threads, overwrite, ..privileged() };
         let report = unpack(&dir.at("a.pefc"), &dir.at("out"), &options);
         assert_eq!(snapshot(&dir.at("outside")), canary);
         let said: Vec<_> = report
@@ -728,18 +572,11 @@ fn what_is_there_stays_or_is_replaced_whole() {
     dir.write("out/keep", "mine");
     fs::hard_link(dir.at("out/keep"), dir.at("out/f")).unwrap();
     dir.write("out/l", "mine");
-    let report = unpack(
-        &dir.at("a.pefc"),
-        &dir.at("out"),
-        &ExtractOptions::default(),
-    );
+    let report = unpack(&dir.at("a.pefc"), &dir.at("out"), &ExtractOptions::default());
     let kinds: Vec<_> = report.problems.iter().map(|p| p.kind).collect();
     assert_eq!(kinds, [ExtractProblemKind::Exists; 2]);
     assert_eq!(fs::read(dir.at("out/f")).unwrap(), b"mine");
-    let options = ExtractOptions {
-        overwrite: Overwrite::Replace,
-        ..ExtractOptions::default()
-    };
+    let options = ExtractOptions { overwrite: Overwrite::Replace, ..ExtractOptions::default() };
     let report = unpack(&dir.at("a.pefc"), &dir.at("out"), &options);
     assert_eq!(report.problems, []);
     assert_eq!(fs::read(dir.at("out/f")).unwrap(), b"new");
@@ -759,39 +596,19 @@ fn selections_and_stripped_components() {
         ..privileged()
     };
     let report = unpack(&dir.at("a.pefc"), &dir.at("out"), &options);
-    let said: Vec<_> = report
-        .problems
-        .iter()
-        .map(|p| (&p.key[..], p.kind))
-        .collect();
+    let said: Vec<_> = report.problems.iter().map(|p| (&p.key[..], p.kind)).collect();
     assert_eq!(said, [(&b"no such"[..], ExtractProblemKind::NotFound)]);
     let paths = snapshot_paths(&dir.at("out"));
     assert!(!dir.at("out/d.x").exists() && dir.at("out/d/inner/deep.txt").exists());
-    assert_eq!(
-        paths
-            .iter()
-            .filter(|path| path.starts_with(b"many"))
-            .count(),
-        2
-    );
-    let implied = fs::metadata(dir.at("out/many"))
-        .unwrap()
-        .permissions()
-        .mode();
+    assert_eq!(paths.iter().filter(|path| path.starts_with(b"many")).count(), 2);
+    let implied = fs::metadata(dir.at("out/many")).unwrap().permissions().mode();
     assert_eq!(implied & 0o7777, 0o755);
     // The second name of a file that was not selected has its content, or its first selected name.
     assert_eq!(fs::read(dir.at("out/zz link")).unwrap(), b"qed\n");
 
-    let options = ExtractOptions {
-        keys: vec![b"d".to_vec()],
-        strip_components: 1,
-        ..privileged()
-    };
+    let options = ExtractOptions { keys: vec![b"d".to_vec()], strip_components: 1, ..privileged() };
     unpack(&dir.at("a.pefc"), &dir.at("stripped"), &options);
-    assert_eq!(
-        fs::read(dir.at("stripped/inner/deep.txt")).unwrap(),
-        noise("deep", 5000)
-    );
+    assert_eq!(fs::read(dir.at("stripped/inner/deep.txt")).unwrap(), noise("deep", 5000));
     assert!(!dir.at("stripped/d").exists());
 }
 
@@ -803,19 +620,8 @@ fn an_existing_directory_without_an_entry_keeps_its_mode() {
     writer.finish().unwrap();
     fs::create_dir_all(dir.at("out/home")).unwrap();
     chmod(&dir.at("out/home"), 0o700);
-    unpack(
-        &dir.at("a.pefc"),
-        &dir.at("out"),
-        &ExtractOptions::default(),
-    );
-    assert_eq!(
-        fs::metadata(dir.at("out/home"))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o7777,
-        0o700
-    );
+    unpack(&dir.at("a.pefc"), &dir.at("out"), &ExtractOptions::default());
+    assert_eq!(fs::metadata(dir.at("out/home")).unwrap().permissions().mode() & 0o7777, 0o700);
 }
 
 #[test]
@@ -826,18 +632,12 @@ fn damage_stops_unless_told_to_go_on() {
     create(&dir.at("a.pefc"), &dir.at("t"), 1);
     let mut bytes = fs::read(dir.at("a.pefc")).unwrap();
     let whole = noise("a", 900_000);
-    let at = bytes
-        .windows(64)
-        .position(|window| window == &whole[5000..5064])
-        .unwrap();
+    let at = bytes.windows(64).position(|window| window == &whole[5000..5064]).unwrap();
     bytes[at] ^= 1;
     fs::write(dir.at("a.pefc"), bytes).unwrap();
     let pack = Pack::open(dir.at("a.pefc")).unwrap();
     for threads in [1, 2] {
-        let mut options = ExtractOptions {
-            threads,
-            ..ExtractOptions::default()
-        };
+        let mut options = ExtractOptions { threads, ..ExtractOptions::default() };
         let out = dir.at(format!("stop{threads}"));
         let error = extract(&pack, &out, &options, &NoProgress).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
@@ -865,17 +665,11 @@ fn packs_and_directories_compare() {
     assert_eq!(diff(disk, disk).unwrap().count(), 0);
 
     chmod(&tree.join("exact"), 0o600);
-    let times = fs::metadata(tree.join("three"))
-        .unwrap()
-        .modified()
-        .unwrap();
+    let times = fs::metadata(tree.join("three")).unwrap().modified().unwrap();
     let mut changed = noise("three", 3 << 20);
     changed[77] ^= 1;
     fs::write(tree.join("three"), changed).unwrap();
-    fs::File::open(tree.join("three"))
-        .unwrap()
-        .set_modified(times)
-        .unwrap();
+    fs::File::open(tree.join("three")).unwrap().set_modified(times).unwrap();
     fs::remove_file(tree.join("dangling")).unwrap();
     symlink("elsewhere", tree.join("dangling")).unwrap();
     fs::write(tree.join("many/new"), "x").unwrap();
@@ -913,11 +707,7 @@ fn packs_and_directories_compare() {
     let mut found = diff(Side::Pack(&opened), disk).unwrap();
     assert_eq!(said(found.by_ref().map(Result::unwrap).collect()), expected);
     assert_eq!(found.problems(), []);
-    let options = AddOptions {
-        delete_missing: true,
-        check_content: true,
-        ..AddOptions::default()
-    };
+    let options = AddOptions { delete_missing: true, check_content: true, ..AddOptions::default() };
     append(&pack, &tree, &options);
     let now = Pack::open(&pack).unwrap();
     let then = now.at_generation(1).unwrap();

@@ -58,19 +58,11 @@ struct Visited {
 
 impl Scenario {
     fn options(&self, fs: &SimFs) -> WriteOptions {
-        WriteOptions {
-            replace: self.replace,
-            ..options(fs)
-        }
+        WriteOptions { replace: self.replace, ..options(fs) }
     }
 
     fn plan(&self, call: u64, stale_blocks: bool) -> CrashPlan {
-        CrashPlan {
-            seed: call,
-            exhaustive: 9,
-            samples: self.samples,
-            stale_blocks,
-        }
+        CrashPlan { seed: call, exhaustive: 9, samples: self.samples, stale_blocks }
     }
 
     fn crash_everywhere(&self) {
@@ -153,12 +145,8 @@ impl Scenario {
                 let second = fs.trace().last().cloned();
                 format!("{}; then call {call}: {second:?}", context())
             };
-            let plan = CrashPlan {
-                seed: call,
-                exhaustive: 3,
-                samples: 6,
-                stale_blocks: call % 2 == 1,
-            };
+            let plan =
+                CrashPlan { seed: call, exhaustive: 3, samples: 6, stale_blocks: call % 2 == 1 };
             for disk in fs.crash_states(plan) {
                 check(&disk, &log, true, visited, &context);
             }
@@ -258,12 +246,7 @@ fn open_tail(sector: usize) -> (SimFs, Log) {
 fn torn(sector: usize) -> (SimFs, Log) {
     let (fs, log) = open_tail(sector);
     let other = fs.fork();
-    let steps = [
-        Step::Append,
-        put("torn", noise(4, 2500)),
-        Step::Commit,
-        Step::Drop,
-    ];
+    let steps = [Step::Append, put("torn", noise(4, 2500)), Step::Commit, Step::Drop];
     run(&options(&other), &steps, &mut log.clone()).unwrap();
     let mut bytes = other.read_file(PATH).unwrap();
     bytes.truncate(bytes.len() - 9);
@@ -367,10 +350,7 @@ fn commits_in_an_open_tail_that_is_reopened() {
     for round in 0..3 {
         steps.push(Step::Append);
         for part in 0..2 {
-            steps.push(put(
-                &format!("r{round}/{part}"),
-                noise(round * 10 + part, 500),
-            ));
+            steps.push(put(&format!("r{round}/{part}"), noise(round * 10 + part, 500)));
             steps.push(store(b"latest", vec![round as u8, part as u8]));
             steps.push(Step::Commit);
         }
@@ -451,12 +431,7 @@ fn a_writer_that_is_dropped_never_was() {
             begin,
             sectors: &[1 << 16],
             // More than a buffer, so that something reaches the file.
-            steps: vec![
-                first,
-                put("x", noise(1, 1 << 20)),
-                put("y", "y"),
-                Step::Drop,
-            ],
+            steps: vec![first, put("x", noise(1, 1 << 20)), put("y", "y"), Step::Drop],
             replace: false,
             depth_two: 8,
             samples: 12,
@@ -474,19 +449,13 @@ fn a_pack_keeps_its_name_once_something_was_appended() {
     let steps = [Step::Create, put("a", "1"), Step::Finish];
     let dry = fs.fork();
     run(&options(&dry), &steps, &mut log.clone()).unwrap();
-    let call = dry
-        .trace()
-        .iter()
-        .position(|call| call.starts_with("sync_dir"));
+    let call = dry.trace().iter().position(|call| call.starts_with("sync_dir"));
     fs.fail_at(call.unwrap() as u64, Fault::Crash);
     run(&options(&fs), &steps, &mut log).unwrap_err();
     let fs = fs.fork();
     let steps = [Step::Append, put("b", "2"), Step::Commit, Step::Drop];
     run(&options(&fs), &steps, &mut log).unwrap();
-    assert_eq!(
-        log.acked, 2,
-        "the first was not acknowledged, the second is"
-    );
+    assert_eq!(log.acked, 2, "the first was not acknowledged, the second is");
     for disk in fs.crash_states(CrashPlan::default()) {
         assert_eq!(state_of(&disk).unwrap(), *log.last());
     }

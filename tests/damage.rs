@@ -50,10 +50,7 @@ impl Sample {
     /// Runs the script and remembers every commit.
     fn new(name: &'static str, layout: Layout, steps: &[Step]) -> Self {
         let fs = SimFs::new(1);
-        let options = WriteOptions {
-            layout,
-            ..options(&fs)
-        };
+        let options = WriteOptions { layout, ..options(&fs) };
         let mut commits: Vec<Commit> = Vec::new();
         for count in 1..=steps.len() {
             // Each commit is looked at after a run of its own, so that a script is all there is.
@@ -61,10 +58,7 @@ impl Sample {
                 continue;
             }
             let fs = SimFs::new(1);
-            let options = WriteOptions {
-                machine: fs.machine(),
-                ..options.clone()
-            };
+            let options = WriteOptions { machine: fs.machine(), ..options.clone() };
             let mut log = Log::new(None);
             run(&options, &steps[..count], &mut log).unwrap();
             let pack = open(&fs).unwrap();
@@ -81,12 +75,7 @@ impl Sample {
         assert_eq!(commits.last().unwrap().end, bytes.len(), "{name}");
         let contents = commits.iter().flat_map(|commit| commit.keys.values());
         let names = contents.map(|content| Hash::of(content)).collect();
-        let sample = Self {
-            name,
-            bytes,
-            commits,
-            names,
-        };
+        let sample = Self { name, bytes, commits, names };
         sample.check(&sample.bytes, sample.last());
         sample
     }
@@ -125,11 +114,7 @@ impl Sample {
         } else {
             // The exception: the last commit looks unfinished.
             let last = self.last();
-            let before = self
-                .commits
-                .len()
-                .checked_sub(2)
-                .map(|at| &self.commits[at]);
+            let before = self.commits.len().checked_sub(2).map(|at| &self.commits[at]);
             let from = match before {
                 _ if last.is_footer => last.frame,
                 Some(before) => before.end,
@@ -153,21 +138,14 @@ impl Sample {
                 Ok(Some(content)) => assert_eq!(Hash::of(&content), *name, "{}", context()),
                 Ok(None) => {
                     let gone = outcome == Outcome::Torn
-                        && !commit
-                            .keys
-                            .values()
-                            .any(|content| Hash::of(content) == *name);
+                        && !commit.keys.values().any(|content| Hash::of(content) == *name);
                     assert!(gone, "{}: object {name} is not there", context());
                 }
                 Err(error) => failed(&error),
             }
         }
         // Older generations, which a footer at the end does not look at.
-        for old in self
-            .commits
-            .iter()
-            .filter(|old| old.is_footer && old.end < end)
-        {
+        for old in self.commits.iter().filter(|old| old.is_footer && old.end < end) {
             match pack.at_generation(old.generation) {
                 Ok(older) => {
                     assert_eq!(older.committed_bytes() as usize, old.end, "{}", context());
@@ -297,14 +275,8 @@ fn open_tail() -> Sample {
 }
 
 fn never_sealed() -> Sample {
-    let steps = [
-        Step::Create,
-        put("a", "alpha"),
-        Step::Commit,
-        put("b", "beta"),
-        Step::Commit,
-        Step::Drop,
-    ];
+    let steps =
+        [Step::Create, put("a", "alpha"), Step::Commit, put("b", "beta"), Step::Commit, Step::Drop];
     Sample::new("never sealed", Layout::Records, &steps)
 }
 
@@ -354,13 +326,7 @@ fn chunked() -> Sample {
 }
 
 fn samples() -> Vec<Sample> {
-    vec![
-        one_commit(),
-        generations(),
-        open_tail(),
-        never_sealed(),
-        records(),
-    ]
+    vec![one_commit(), generations(), open_tail(), never_sealed(), records()]
 }
 
 /// Does `work` for all numbers below `count` on all cores; a panic in one is a panic here.
@@ -420,11 +386,7 @@ fn cut_at_every_byte() {
             let outcome = match sample.at(len) {
                 Some(commit) => {
                     sample.check(bytes, commit);
-                    if commit.end == len {
-                        Outcome::Exact
-                    } else {
-                        Outcome::Torn
-                    }
+                    if commit.end == len { Outcome::Exact } else { Outcome::Torn }
                 }
                 None => {
                     let error = Pack::from_bytes(bytes.to_vec()).unwrap_err();
@@ -490,11 +452,7 @@ fn bits_of_a_chunked_object_flip() {
 fn every_bit_of_an_index_flips() {
     let sample = indexed();
     let frames = sample.pack().frames().unwrap();
-    assert!(
-        frames
-            .iter()
-            .any(|frame| frame.kind == FrameKind::KeyDirectory)
-    );
+    assert!(frames.iter().any(|frame| frame.kind == FrameKind::KeyDirectory));
     let mask = |at: usize| match is_content(&frames, at) {
         true if !at.is_multiple_of(97) => 0,
         _ => 0xff,
@@ -507,12 +465,7 @@ fn junk_behind_the_end_is_torn() {
     for sample in samples() {
         for len in (1..=64).chain([4096]) {
             let header = &sample.bytes[..64.min(len)];
-            for junk in [
-                vec![0; len],
-                vec![0xff; len],
-                noise(7, len),
-                header.to_vec(),
-            ] {
+            for junk in [vec![0; len], vec![0xff; len], noise(7, len), header.to_vec()] {
                 let bytes = [sample.bytes.as_slice(), &junk].concat();
                 sample.check(&bytes, sample.last());
             }
@@ -527,10 +480,8 @@ fn junk_behind_the_end_is_torn() {
 
 #[test]
 fn blocks_are_misplaced() {
-    for (sample, size) in samples()
-        .into_iter()
-        .map(|sample| (sample, 64))
-        .chain([(indexed(), 4096)])
+    for (sample, size) in
+        samples().into_iter().map(|sample| (sample, 64)).chain([(indexed(), 4096)])
     {
         let started = Instant::now();
         let counts = Counts::default();
@@ -579,11 +530,7 @@ impl Sample {
                 let end = pack.committed_bytes() as usize;
                 let commit = self.commits.iter().find(|commit| commit.end == end);
                 let commit = commit.unwrap_or_else(|| panic!("{}: {end}", context()));
-                assert!(
-                    changed.end > self.last().frame || !self.last().is_footer,
-                    "{}",
-                    context()
-                );
+                assert!(changed.end > self.last().frame || !self.last().is_footer, "{}", context());
                 let mut failed = |error: &Error| {
                     Outcome::refused(error, context);
                 };
@@ -599,10 +546,7 @@ impl Sample {
 /// before its tail was cut and written again. `keys` is how many keys there are besides.
 /// Whatever reading made of damaged bytes, verifying says that something is wrong with them.
 fn verify_notices(pack: &Pack, context: &dyn Fn() -> String) {
-    let options = VerifyOptions {
-        threads: 1,
-        ..VerifyOptions::default()
-    };
+    let options = VerifyOptions { threads: 1, ..VerifyOptions::default() };
     let report = pack.verify(&options).unwrap();
     let noticed = !report.is_intact() || report.torn_bytes > 0;
     assert!(noticed, "{}: not noticed by verify", context());
@@ -622,10 +566,7 @@ fn two_lives(keys: u64) -> (Sample, Sample) {
         let (x, y) = if seed == 2000 { ("x", "y") } else { ("y", "x") };
         steps.extend([put(x, "one"), put(y, "two")]);
         for number in 0..keys {
-            steps.push(put(
-                &format!("{number:02}"),
-                noise(seed + 100 + number, 1700),
-            ));
+            steps.push(put(&format!("{number:02}"), noise(seed + 100 + number, 1700)));
         }
         steps.extend([Step::Commit, put("d", noise(seed + 10, 500)), Step::Finish]);
         Sample::new("two lives", Layout::Archive, &steps)
@@ -692,17 +633,10 @@ fn mix(this: &Sample, other: &Sample, size: usize) -> (usize, usize) {
             }
             mixed.fetch_add(usize::from(wrong > 0), Ordering::Relaxed);
             verify_notices(&pack, &context);
-            counts.add(if errors == 0 {
-                Outcome::Exact
-            } else {
-                Outcome::Partial
-            });
+            counts.add(if errors == 0 { Outcome::Exact } else { Outcome::Partial });
         }
     });
-    (
-        report("old blocks", this, &counts, started),
-        mixed.into_inner(),
-    )
+    (report("old blocks", this, &counts, started), mixed.into_inner())
 }
 
 #[test]

@@ -84,12 +84,7 @@ fn cases() -> Vec<Case> {
         put("never", noise(7, LARGE - 200_000)),
         Step::Drop,
     ];
-    let case = |name, replace, before, steps| Case {
-        name,
-        replace,
-        before,
-        steps,
-    };
+    let case = |name, replace, before, steps| Case { name, replace, before, steps };
     vec![
         case("create", false, Vec::new(), with(Step::Create, changes())),
         case("create large", false, Vec::new(), large),
@@ -102,10 +97,7 @@ fn cases() -> Vec<Case> {
 
 impl Case {
     fn options(&self, fs: &SimFs) -> WriteOptions {
-        WriteOptions {
-            replace: self.replace,
-            ..options(fs)
-        }
+        WriteOptions { replace: self.replace, ..options(fs) }
     }
 
     fn begin(&self, seed: u64) -> (SimFs, Log) {
@@ -139,19 +131,15 @@ impl Case {
         let at = log.find(&seen);
         let at = at.unwrap_or_else(|| panic!("{context}: not a state {}..", log.acked));
         if crash {
-            for disk in fs.crash_states(CrashPlan {
-                samples: 24,
-                exhaustive: 5,
-                ..CrashPlan::default()
-            }) {
+            for disk in
+                fs.crash_states(CrashPlan { samples: 24, exhaustive: 5, ..CrashPlan::default() })
+            {
                 let seen = state_of(&disk).unwrap_or_else(|error| panic!("{context}: {error}"));
                 assert!(log.find(&seen).is_some(), "{context}, after a crash");
             }
         }
-        let removal_failed = fs
-            .trace()
-            .iter()
-            .any(|call| call.starts_with("remove_file") && call.contains('!'));
+        let removal_failed =
+            fs.trace().iter().any(|call| call.starts_with("remove_file") && call.contains('!'));
         fs.clear_faults();
         fs.set_disk_capacity_bytes(None);
         if !removal_failed && !persistent(context) {
@@ -192,10 +180,7 @@ fn refuses_everything(fs: &SimFs, mut writer: Writer, context: &str) {
         .map(|result| result.map_err(|error| error.kind()));
         for (number, kind) in kinds.iter().enumerate() {
             let refused = matches!(kind, Err(ErrorKind::Durability | ErrorKind::NoSpace));
-            assert!(
-                refused,
-                "{context}: call {number} of round {round}: {kind:?}"
-            );
+            assert!(refused, "{context}: call {number} of round {round}: {kind:?}");
         }
     }
     assert_eq!(fs.call_count(), calls, "{context}: {:?}", fs.trace());
@@ -221,16 +206,8 @@ fn every_call_fails() {
                 let what = &dry.trace()[call as usize];
                 let context = format!("{}, call {call}, {what}, {fault:?}", case.name);
                 let kind = case.meet(&fs, log.clone(), true, &context);
-                let no_space = fault
-                    != Fault::Errno {
-                        raw: EIO,
-                        persistent: true,
-                    }
-                    && fault
-                        != Fault::Errno {
-                            raw: EIO,
-                            persistent: false,
-                        };
+                let no_space = fault != Fault::Errno { raw: EIO, persistent: true }
+                    && fault != Fault::Errno { raw: EIO, persistent: false };
                 if let Some(kind) = kind {
                     assert_eq!(kind == ErrorKind::NoSpace, no_space, "{context}: {kind:?}");
                     reported += 1;
@@ -239,10 +216,7 @@ fn every_call_fails() {
             }
         }
     }
-    println!(
-        "{runs} faults, {reported} reported, {:?}",
-        started.elapsed()
-    );
+    println!("{runs} faults, {reported} reported, {:?}", started.elapsed());
     assert!(runs >= 240 && reported >= 230, "{runs} {reported}");
 }
 
@@ -251,10 +225,7 @@ fn every_call_fails() {
 fn every_sync_fails_in_many_ways() {
     let started = Instant::now();
     let mut runs = 0;
-    for case in cases()
-        .into_iter()
-        .filter(|case| !LARGE_CASES.contains(&case.name))
-    {
+    for case in cases().into_iter().filter(|case| !LARGE_CASES.contains(&case.name)) {
         for seed in 0..60 {
             let (base, log) = case.begin(seed);
             let dry = base.fork();
@@ -264,13 +235,7 @@ fn every_sync_fails_in_many_ways() {
             for (call, what) in syncs {
                 let fs = base.fork();
                 let persistent = false;
-                fs.fail_at(
-                    call as u64,
-                    Fault::Errno {
-                        raw: EIO,
-                        persistent,
-                    },
-                );
+                fs.fail_at(call as u64, Fault::Errno { raw: EIO, persistent });
                 let context = format!("{}, seed {seed}, call {call}, {what}", case.name);
                 let kind = case.meet(&fs, log.clone(), true, &context);
                 assert_eq!(kind, Some(ErrorKind::Durability), "{context}");
@@ -298,12 +263,7 @@ fn the_disk_is_full_at_every_size() {
             let fs = base.fork();
             fs.set_disk_capacity_bytes(Some(capacity));
             let context = format!("{}, {capacity} bytes", case.name);
-            match case.meet(
-                &fs,
-                log.clone(),
-                !LARGE_CASES.contains(&case.name),
-                &context,
-            ) {
+            match case.meet(&fs, log.clone(), !LARGE_CASES.contains(&case.name), &context) {
                 Some(kind) => {
                     assert_eq!(kind, ErrorKind::NoSpace, "{context}");
                     full += 1;
@@ -329,23 +289,11 @@ fn a_named_pack_is_not_taken_apart() {
         let calls = fs.call_count();
         let steps = [Step::Create, put("a", noise(1, 5000)), Step::Finish];
         let dry = fs.fork();
-        let options = |fs: &SimFs| WriteOptions {
-            replace,
-            ..options(fs)
-        };
+        let options = |fs: &SimFs| WriteOptions { replace, ..options(fs) };
         run(&options(&dry), &steps, &mut log.clone()).unwrap();
-        let sync = dry
-            .trace()
-            .iter()
-            .rposition(|call| call.starts_with("sync_dir"));
+        let sync = dry.trace().iter().rposition(|call| call.starts_with("sync_dir"));
         let raw = EIO;
-        fs.fail_at(
-            calls + sync.unwrap() as u64,
-            Fault::Errno {
-                raw,
-                persistent: false,
-            },
-        );
+        fs.fail_at(calls + sync.unwrap() as u64, Fault::Errno { raw, persistent: false });
         let error = run(&options(&fs), &steps, &mut log).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Durability);
         assert_eq!(state_of(&fs).unwrap(), *log.last());

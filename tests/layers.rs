@@ -21,16 +21,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("segment", &["hash", "format", "disk", "compress"]),
     ("index", &["hash", "format", "disk", "segment"]),
     ("error", &["hash", "format", "disk", "compress", "segment"]),
-    (
-        "pack",
-        &[
-            "hash", "chunk", "tree", "disk", "format", "compress", "segment", "index", "error",
-        ],
-    ),
-    (
-        "archive",
-        &["hash", "chunk", "disk", "format", "error", "pack"],
-    ),
+    ("pack", &["hash", "chunk", "tree", "disk", "format", "compress", "segment", "index", "error"]),
+    ("archive", &["hash", "chunk", "disk", "format", "error", "pack"]),
     // The command sees what every user of the library sees: `pefc::`. `src/cli*` is one layer.
     ("cli", &[]),
     ("main", &["cli"]),
@@ -84,9 +76,7 @@ fn the_table_has_no_upward_rows() {
 
 fn read_sources(root: &Path, dir: &Path, files: &mut Vec<(String, String)>) {
     let entries = fs::read_dir(dir).expect("src/ is readable");
-    let mut paths: Vec<_> = entries
-        .map(|entry| entry.expect("src/ is readable").path())
-        .collect();
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("src/ is readable").path()).collect();
     paths.sort();
     for path in paths {
         if path.is_dir() {
@@ -104,14 +94,9 @@ fn read_sources(root: &Path, dir: &Path, files: &mut Vec<(String, String)>) {
 fn violations(files: &[(String, String)]) -> Vec<String> {
     let mut found = Vec::new();
     let mut edges: BTreeMap<&'static str, BTreeSet<&'static str>> = BTreeMap::new();
-    let sources: Vec<Source> = files
-        .iter()
-        .map(|(name, text)| Source::read(name, text))
-        .collect();
-    let test_files: BTreeSet<&str> = sources
-        .iter()
-        .flat_map(|source| source.test_modules.iter().map(String::as_str))
-        .collect();
+    let sources: Vec<Source> = files.iter().map(|(name, text)| Source::read(name, text)).collect();
+    let test_files: BTreeSet<&str> =
+        sources.iter().flat_map(|source| source.test_modules.iter().map(String::as_str)).collect();
     for source in &sources {
         let place = |line: usize| format!("src/{}:{line}", source.name);
         let unsafe_lines = source.unsafe_lines.iter();
@@ -140,9 +125,7 @@ fn check_file(
     }
     let top = source.module.first().map_or("", String::as_str);
     let is_root = source.name == "lib.rs";
-    let row = LAYERS
-        .iter()
-        .find(|(layer, _)| *layer == layer_of(&source.name, top));
+    let row = LAYERS.iter().find(|(layer, _)| *layer == layer_of(&source.name, top));
     let Some((layer, may_import)) = row.copied().or(is_root.then_some(("lib", &[]))) else {
         fault(1, format!("`{top}` has no row in LAYERS"));
         return;
@@ -152,56 +135,35 @@ fn check_file(
         let text = path.parts.join("::");
         for (prefix, allowed) in MACHINE {
             if !allowed.contains(&layer) && touches(&path.parts, prefix) {
-                fault(
-                    path.line,
-                    format!("{layer} may not use {prefix} (`{text}`)"),
-                );
+                fault(path.line, format!("{layer} may not use {prefix} (`{text}`)"));
             }
         }
         let is_glob = path.parts.last().is_some_and(|last| last == "*");
-        let of_type = path
-            .parts
-            .iter()
-            .nth_back(1)
-            .is_some_and(|part| is_type(part));
+        let of_type = path.parts.iter().nth_back(1).is_some_and(|part| is_type(part));
         if is_glob && !of_type && !is_root {
             fault(path.line, format!("a glob hides edges (`{text}`)"));
         }
         if path.parts[0] == "pefc" && !in_binary {
-            fault(
-                path.line,
-                format!("the library does not import itself (`{text}`)"),
-            );
+            fault(path.line, format!("the library does not import itself (`{text}`)"));
         }
         let Some(target) = path.in_crate(&source.module) else {
             continue;
         };
         let other = target.first().map_or("*", String::as_str);
-        let row = LAYERS
-            .iter()
-            .find(|(layer, _)| *layer == layer_of("", other));
+        let row = LAYERS.iter().find(|(layer, _)| *layer == layer_of("", other));
         match row {
             _ if is_root || other == top => {}
             Some((other, _)) if BINARY.contains(other) != in_binary => {
-                fault(
-                    path.line,
-                    format!("{layer} and {other} are two crates (`{text}`)"),
-                );
+                fault(path.line, format!("{layer} and {other} are two crates (`{text}`)"));
             }
             Some((other, _)) => {
                 edges.entry(layer).or_default().insert(other);
                 if *other != layer && !may_import.contains(other) {
-                    fault(
-                        path.line,
-                        format!("{layer} may not import {other} (`{text}`)"),
-                    );
+                    fault(path.line, format!("{layer} may not import {other} (`{text}`)"));
                 }
             }
             None if in_binary => {
-                fault(
-                    path.line,
-                    format!("{layer} uses the library as `pefc::` (`{text}`)"),
-                );
+                fault(path.line, format!("{layer} uses the library as `pefc::` (`{text}`)"));
             }
             None => fault(
                 path.line,
@@ -375,10 +337,7 @@ impl Source {
                 ("extern", "crate") => self.fault(&pair[0], "`extern crate` hides what it imports"),
                 ("[", "path") => self.fault(&pair[1], "`#[path]` hides which module a file is"),
                 ("mod", name) if name.starts_with("cli") && self.name == "lib.rs" => {
-                    self.fault(
-                        &pair[1],
-                        "the command is no part of the library: main.rs has it",
-                    );
+                    self.fault(&pair[1], "the command is no part of the library: main.rs has it");
                 }
                 _ => {}
             }
@@ -409,8 +368,7 @@ impl Source {
                     }
                     let line = code[at].line;
                     let is_path = parts.len() > 1;
-                    self.paths
-                        .extend(is_path.then_some(Reference { parts, line }));
+                    self.paths.extend(is_path.then_some(Reference { parts, line }));
                 }
                 _ => {}
             }
@@ -418,9 +376,7 @@ impl Source {
                 if matches!(path.parts[0].as_str(), "self" | "super") && !inline.is_empty() {
                     let names = inline.iter().map(|(name, _)| name.clone());
                     let module: Vec<String> = self.module.iter().cloned().chain(names).collect();
-                    let mut parts = path
-                        .in_crate(&module)
-                        .expect("it begins with self or super");
+                    let mut parts = path.in_crate(&module).expect("it begins with self or super");
                     parts.insert(0, "crate".to_owned());
                     parts.extend(
                         (path.parts.last().map(String::as_str) == Some("*"))
@@ -462,13 +418,9 @@ impl Source {
             longer.is_some_and(|rest| rest.starts_with("::"))
         });
         if is_prefix {
-            self.faults.push((
-                line,
-                format!("`use {}` is too short to judge", parts.join("::")),
-            ));
+            self.faults.push((line, format!("`use {}` is too short to judge", parts.join("::"))));
         }
-        self.paths
-            .extend((!parts.is_empty()).then_some(Reference { parts, line }));
+        self.paths.extend((!parts.is_empty()).then_some(Reference { parts, line }));
         at - 1
     }
 }
@@ -488,10 +440,7 @@ fn module_of(name: &str) -> Vec<String> {
 fn test_attribute(tokens: &[Token]) -> Option<usize> {
     let begins = |words: &[&str]| {
         tokens.len() > words.len()
-            && tokens
-                .iter()
-                .zip(words)
-                .all(|(token, word)| token.text == *word)
+            && tokens.iter().zip(words).all(|(token, word)| token.text == *word)
     };
     if !begins(&["#", "[", "cfg", "(", "test", ")"])
         && !begins(&["#", "[", "cfg", "(", "all", "(", "test"])
@@ -550,8 +499,7 @@ struct Token {
 
 impl Token {
     fn is_name(&self) -> bool {
-        self.text
-            .starts_with(|c: char| c == '_' || c.is_alphabetic())
+        self.text.starts_with(|c: char| c == '_' || c.is_alphabetic())
     }
 }
 
@@ -597,10 +545,7 @@ fn tokens(text: &str) -> Vec<Token> {
         if matches!(taken, [':', ':'])
             || matches!(taken, [c] if c.is_ascii_punctuation() && *c != '_' && *c != '\'')
         {
-            tokens.push(Token {
-                text: taken.iter().collect(),
-                line,
-            });
+            tokens.push(Token { text: taken.iter().collect(), line });
         }
         line += taken.iter().filter(|c| **c == '\n').count();
     }
@@ -750,10 +695,7 @@ mod the_checker {
                 ("format.rs".to_owned(), parent.to_owned()),
                 ("format/tests.rs".to_owned(), "use super::*;".to_owned()),
                 ("format/tests/a.rs".to_owned(), "use std::fs;".to_owned()),
-                (
-                    "format/tests/b.rs".to_owned(),
-                    "unsafe fn f() {}".to_owned(),
-                ),
+                ("format/tests/b.rs".to_owned(), "unsafe fn f() {}".to_owned()),
             ])
         };
         assert_eq!(files("#[cfg(test)] mod tests;").len(), 1);
@@ -848,9 +790,6 @@ mod the_checker {
     fn tokens_are_what_they_seem() {
         let text = "use a::b as c; x: 1..=2u8, r#fn 'l: 'x' '\\n' 0x1f.e()";
         let found: Vec<String> = tokens(text).into_iter().map(|token| token.text).collect();
-        assert_eq!(
-            found.join(" "),
-            "use a :: b as c ; x : . . = , fn : . e ( )"
-        );
+        assert_eq!(found.join(" "), "use a :: b as c ; x : . . = , fn : . e ( )");
     }
 }

@@ -99,10 +99,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn keys() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
     let nasty = prop_oneof![
         vec(any::<u8>(), 1..12),
-        vec(
-            prop_oneof![Just(0_u8), Just(0xff), Just(b'/'), Just(b'.')],
-            1..6
-        ),
+        vec(prop_oneof![Just(0_u8), Just(0xff), Just(b'/'), Just(b'.')], 1..6),
         (1..4096_usize).prop_map(|len| vec![0xfe; len]),
     ];
     let part = prop_oneof![
@@ -158,10 +155,7 @@ impl World {
     fn put(&mut self, key: (u8, Vec<u8>), content: Vec<u8>, stream: bool) {
         let at = Key::new(key.0, key.1.as_slice());
         let name = if stream {
-            self.writer()
-                .put_stream(&at, content.as_slice())
-                .unwrap()
-                .name
+            self.writer().put_stream(&at, content.as_slice()).unwrap().name
         } else {
             self.writer().put(&at, &content).unwrap()
         };

@@ -12,18 +12,12 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 fn options(threads: usize) -> WriteOptions {
-    WriteOptions {
-        threads,
-        ..WriteOptions::default()
-    }
+    WriteOptions { threads, ..WriteOptions::default() }
 }
 
 fn noise(seed: &str, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
-    blake3::Hasher::new()
-        .update(seed.as_bytes())
-        .finalize_xof()
-        .fill(&mut out);
+    blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut out);
     out
 }
 
@@ -31,9 +25,7 @@ fn text(seed: u64, len: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let mut state = seed;
     while out.len() < len {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         out.extend_from_slice(
             format!("lemma l{} by rule {}.\n", state >> 44, state >> 60).as_bytes(),
         );
@@ -53,9 +45,7 @@ impl Dir {
     }
     fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.path()).unwrap();
-        entries
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect()
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
     }
 }
 
@@ -79,26 +69,17 @@ fn what_is_put_comes_back() {
     for (key, content) in &contents {
         assert_eq!(writer.put(key, content).unwrap(), Hash::of(content));
     }
-    assert!(
-        dir.names().iter().all(|name| name != "a.pefc"),
-        "no file before the commit"
-    );
+    assert!(dir.names().iter().all(|name| name != "a.pefc"), "no file before the commit");
     let stats = writer.finish().unwrap();
     assert_eq!(dir.names(), ["a.pefc"]);
     assert_eq!((stats.generation, stats.put_count), (1, 8));
 
     for mapped in [true, false] {
-        let open = OpenOptions {
-            mapped,
-            ..OpenOptions::default()
-        };
+        let open = OpenOptions { mapped, ..OpenOptions::default() };
         let pack = Pack::open_with(&path, open).unwrap();
         for (key, content) in &contents {
             assert!(pack.get(key).unwrap().as_ref() == Some(content), "{key}");
-            assert!(
-                pack.object(&Hash::of(content)).unwrap().as_ref() == Some(content),
-                "{key}"
-            );
+            assert!(pack.object(&Hash::of(content)).unwrap().as_ref() == Some(content), "{key}");
             let mut reader = pack.reader(key).unwrap().unwrap();
             assert_eq!(reader.len(), content.len() as u64);
             let at = content.len() * 2 / 3;
@@ -118,10 +99,7 @@ fn what_is_put_comes_back() {
         assert_eq!(keys, expected);
         assert_eq!(pack.entries_under("large").count(), 2);
         let generation = pack.newest_generation().unwrap().unwrap();
-        assert_eq!(
-            (generation.object_count, generation.map_root),
-            (7, stats.map_root)
-        );
+        assert_eq!((generation.object_count, generation.map_root), (7, stats.map_root));
     }
 }
 
@@ -133,9 +111,7 @@ fn bytes_do_not_depend_on_threads() {
         let path = dir.file(&format!("{threads}.pefc"));
         let mut writer = Writer::create(&path, options(threads)).unwrap();
         for i in 0..400_u64 {
-            writer
-                .put(&format!("f/{i:04}"), &text(i, 10_000 + 37 * i as usize))
-                .unwrap();
+            writer.put(&format!("f/{i:04}"), &text(i, 10_000 + 37 * i as usize)).unwrap();
         }
         writer.put("large", &text(9, 6_000_000)).unwrap();
         writer.finish().unwrap();
@@ -158,9 +134,7 @@ fn generations_stay_readable_through_many_appends() {
     for round in 1..=rounds {
         let mut writer = Writer::append(&path, options(1)).unwrap();
         for key in (0..300).filter(|key| (key + round) % 29 == 0) {
-            writer
-                .put(&format!("k{key:03}"), &value(key, round))
-                .unwrap();
+            writer.put(&format!("k{key:03}"), &value(key, round)).unwrap();
         }
         assert!(writer.delete(&format!("k{:03}", round)).unwrap() || round % 29 == 0);
         assert_eq!(writer.finish().unwrap().generation, round + 1);
@@ -172,28 +146,16 @@ fn generations_stay_readable_through_many_appends() {
         let old = pack.at_generation(at + 1).unwrap();
         let mut live = 0;
         for key in 0..300_u64 {
-            let newest_put = (0..=at)
-                .filter(|r| *r == 0 || (key + r) % 29 == 0)
-                .max()
-                .unwrap();
+            let newest_put = (0..=at).filter(|r| *r == 0 || (key + r) % 29 == 0).max().unwrap();
             let deleted = (1..=at).contains(&key) && key >= newest_put;
             let expected = (!deleted).then(|| value(key, newest_put));
             live += usize::from(expected.is_some());
-            assert!(
-                old.get(&format!("k{key:03}")).unwrap() == expected,
-                "k{key} at {at}"
-            );
+            assert!(old.get(&format!("k{key:03}")).unwrap() == expected, "k{key} at {at}");
         }
         assert_eq!(old.entries().count(), live);
     }
-    assert_eq!(
-        pack.at_generation(rounds + 2).unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
-    assert_eq!(
-        pack.at_generation(0).unwrap_err().kind(),
-        ErrorKind::NotFound
-    );
+    assert_eq!(pack.at_generation(rounds + 2).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(pack.at_generation(0).unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]
@@ -204,22 +166,14 @@ fn commits_are_seen_by_readers_beside_the_writer() {
     for round in 0..20_u64 {
         for key in 0..10 {
             writer
-                .put(
-                    Key::storage(format!("{key}/{round}").into_bytes()),
-                    &text(round, 300),
-                )
+                .put(Key::storage(format!("{key}/{round}").into_bytes()), &text(round, 300))
                 .unwrap();
         }
-        writer
-            .put(Key::storage(b"../latest".as_slice()), &round.to_le_bytes())
-            .unwrap();
+        writer.put(Key::storage(b"../latest".as_slice()), &round.to_le_bytes()).unwrap();
         writer.commit().unwrap();
         let pack = Pack::open(&path).unwrap();
         assert_eq!(pack.generation(), 0);
-        let latest = pack
-            .get(Key::storage(b"../latest".as_slice()))
-            .unwrap()
-            .unwrap();
+        let latest = pack.get(Key::storage(b"../latest".as_slice())).unwrap().unwrap();
         assert_eq!(latest, round.to_le_bytes());
         let count = pack.entries_under(Key::storage(b"".as_slice())).count() as u64;
         assert_eq!(count, 10 * (round + 1) + 1);
@@ -233,18 +187,9 @@ fn commits_are_seen_by_readers_beside_the_writer() {
     let pack = Pack::open(&path).unwrap();
     assert_eq!(pack.generation(), 1);
     assert_eq!(pack.get(Key::storage(b"0/0".as_slice())).unwrap(), None);
-    assert_eq!(
-        pack.get(Key::storage(b"9/19".as_slice())).unwrap(),
-        Some(text(19, 300))
-    );
-    assert_eq!(
-        pack.entries_under(Key::storage(b"".as_slice())).count(),
-        200
-    );
-    assert_eq!(
-        pack.newest_generation().unwrap().unwrap().map_root,
-        stats.map_root
-    );
+    assert_eq!(pack.get(Key::storage(b"9/19".as_slice())).unwrap(), Some(text(19, 300)));
+    assert_eq!(pack.entries_under(Key::storage(b"".as_slice())).count(), 200);
+    assert_eq!(pack.newest_generation().unwrap().unwrap().map_root, stats.map_root);
 }
 
 #[test]
@@ -256,14 +201,8 @@ fn one_writer_at_a_time() {
     writer.commit().unwrap();
     let error = Writer::append(&path, options(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Locked);
-    assert!(
-        error.to_string().contains(&std::process::id().to_string()),
-        "{error}"
-    );
-    assert_eq!(
-        Writer::create(&path, options(1)).unwrap_err().kind(),
-        ErrorKind::AlreadyExists
-    );
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    assert_eq!(Writer::create(&path, options(1)).unwrap_err().kind(), ErrorKind::AlreadyExists);
     writer.finish().unwrap();
     Writer::append(&path, options(1)).unwrap();
 }
@@ -297,11 +236,7 @@ fn invalid_keys_are_refused() {
     let dir = Dir::new();
     let mut writer = Writer::create(dir.file("a.pefc"), options(1)).unwrap();
     for key in ["", "/a", "a/../b", "a//b", ".", "a\0b"] {
-        assert_eq!(
-            writer.put(key, b"x").unwrap_err().kind(),
-            ErrorKind::Usage,
-            "{key:?}"
-        );
+        assert_eq!(writer.put(key, b"x").unwrap_err().kind(), ErrorKind::Usage, "{key:?}");
     }
 }
 
@@ -335,18 +270,9 @@ fn records_layout_uses_a_dictionary() {
     let dir = Dir::new();
     let path = dir.file("a.pefc");
     let layout = pefc::format::segment::Layout::Records;
-    let mut writer = Writer::create(
-        &path,
-        WriteOptions {
-            layout,
-            ..options(2)
-        },
-    )
-    .unwrap();
+    let mut writer = Writer::create(&path, WriteOptions { layout, ..options(2) }).unwrap();
     for i in 0..6000_u64 {
-        writer
-            .put(&format!("{i}"), &text(i, 300 + (i % 500) as usize))
-            .unwrap();
+        writer.put(&format!("{i}"), &text(i, 300 + (i % 500) as usize)).unwrap();
     }
     writer.finish().unwrap();
     let pack = Pack::open(&path).unwrap();
@@ -354,20 +280,13 @@ fn records_layout_uses_a_dictionary() {
         assert!(pack.get(&format!("{i}")).unwrap() == Some(text(i, 300 + (i % 500) as usize)));
     }
     let frames = pack.frames().unwrap();
-    let with_dictionary = frames
-        .iter()
-        .filter(|f| f.codec == pefc::format::frame::Codec::ZstdDictionary)
-        .count();
+    let with_dictionary =
+        frames.iter().filter(|f| f.codec == pefc::format::frame::Codec::ZstdDictionary).count();
     assert!(with_dictionary > 5, "{with_dictionary} frames");
 }
 
 fn verify_ok(pack: &Pack) -> pefc::VerifyReport {
-    let report = pack
-        .verify(&pefc::VerifyOptions {
-            threads: 2,
-            ..Default::default()
-        })
-        .unwrap();
+    let report = pack.verify(&pefc::VerifyOptions { threads: 2, ..Default::default() }).unwrap();
     assert!(report.is_intact(), "{:#?}", report.problems);
     report
 }
@@ -376,44 +295,24 @@ fn verify_ok(pack: &Pack) -> pefc::VerifyReport {
 fn packs_of_every_shape_verify() {
     let dir = Dir::new();
     let path = dir.file("a.pefc");
-    for layout in [
-        pefc::format::segment::Layout::Archive,
-        pefc::format::segment::Layout::Records,
-    ] {
-        let write = || WriteOptions {
-            layout,
-            ..options(2)
-        };
-        let mut writer = Writer::create(
-            &path,
-            WriteOptions {
-                replace: true,
-                ..write()
-            },
-        )
-        .unwrap();
+    for layout in [pefc::format::segment::Layout::Archive, pefc::format::segment::Layout::Records] {
+        let write = || WriteOptions { layout, ..options(2) };
+        let mut writer = Writer::create(&path, WriteOptions { replace: true, ..write() }).unwrap();
         for i in 0..3000_u64 {
-            writer
-                .put(&format!("{i}"), &text(i, 300 + (i % 500) as usize))
-                .unwrap();
+            writer.put(&format!("{i}"), &text(i, 300 + (i % 500) as usize)).unwrap();
         }
         writer.put("large", &text(1, 7_000_000)).unwrap();
         writer.put("empty", b"").unwrap();
         writer.finish().unwrap();
         let report = verify_ok(&Pack::open(&path).unwrap());
-        assert_eq!(
-            (report.checked.generation_count, report.checked.key_count),
-            (1, 3002)
-        );
+        assert_eq!((report.checked.generation_count, report.checked.key_count), (1, 3002));
         for round in 0..30_u64 {
             let mut writer = Writer::append(&path, write()).unwrap();
             for i in (0..3000_u64).filter(|i| i % 37 == round) {
                 writer.put(&format!("{i}"), &text(i + 1, 300)).unwrap();
             }
             writer.delete(&format!("{round}")).unwrap();
-            writer
-                .put(Key::storage(vec![0xff; 100]), &text(round, 100))
-                .unwrap();
+            writer.put(Key::storage(vec![0xff; 100]), &text(round, 100)).unwrap();
             if round % 3 == 0 {
                 writer.put("large", &text(round, 6_000_000)).unwrap();
                 writer.commit().unwrap();
@@ -428,17 +327,8 @@ fn packs_of_every_shape_verify() {
         }
         let report = verify_ok(&Pack::open(&path).unwrap());
         assert!(report.checked.index_count >= 20);
-        let quick = pefc::VerifyOptions {
-            level: pefc::VerifyLevel::Quick,
-            threads: 1,
-        };
-        assert!(
-            Pack::open(&path)
-                .unwrap()
-                .verify(&quick)
-                .unwrap()
-                .is_intact()
-        );
+        let quick = pefc::VerifyOptions { level: pefc::VerifyLevel::Quick, threads: 1 };
+        assert!(Pack::open(&path).unwrap().verify(&quick).unwrap().is_intact());
     }
 }
 
@@ -446,18 +336,13 @@ fn packs_of_every_shape_verify() {
 fn all_that_is_intact_is_recovered() {
     let dir = Dir::new();
     let path = dir.file("a.pefc");
-    let write = || WriteOptions {
-        frame_bytes: 512 << 10,
-        ..options(2)
-    };
+    let write = || WriteOptions { frame_bytes: 512 << 10, ..options(2) };
     let mut writer = Writer::create(&path, write()).unwrap();
     for i in 0..400_u64 {
         writer.put(&format!("{i:03}"), &text(i, 3000)).unwrap();
     }
     writer.put("large", &text(7, 5_000_000)).unwrap();
-    writer
-        .put(Key::storage(b"../x".as_slice()), b"stored")
-        .unwrap();
+    writer.put(Key::storage(b"../x".as_slice()), b"stored").unwrap();
     writer.finish().unwrap();
     let mut writer = Writer::append(&path, write()).unwrap();
     writer.delete("001").unwrap();
@@ -469,19 +354,10 @@ fn all_that_is_intact_is_recovered() {
     let recovered = |bytes: &[u8]| {
         let (bad, new) = (dir.file("bad.pefc"), dir.file("new.pefc"));
         std::fs::write(&bad, bytes).unwrap();
-        let write = WriteOptions {
-            replace: true,
-            ..write()
-        };
-        let options = pefc::RecoverOptions {
-            write,
-            ..Default::default()
-        };
+        let write = WriteOptions { replace: true, ..write() };
+        let options = pefc::RecoverOptions { write, ..Default::default() };
         let report = pefc::recover(&bad, &new, &options).unwrap();
-        assert!(
-            std::fs::read(&bad).unwrap() == bytes,
-            "the damaged file was changed"
-        );
+        assert!(std::fs::read(&bad).unwrap() == bytes, "the damaged file was changed");
         let pack = Pack::open(&new).unwrap();
         verify_ok(&pack);
         (report, pack)
@@ -493,55 +369,34 @@ fn all_that_is_intact_is_recovered() {
     assert_eq!(pack.get("001").unwrap(), None);
 
     // A flip in the middle of a frame of objects costs at most that frame.
-    let objects: Vec<_> = frames
-        .iter()
-        .filter(|f| f.kind == pefc::format::frame::FrameKind::Objects)
-        .collect();
+    let objects: Vec<_> =
+        frames.iter().filter(|f| f.kind == pefc::format::frame::FrameKind::Objects).collect();
     let frame = objects[1];
     let mut bad = whole.clone();
     let at = (frame.payload_offset() + u64::from(frame.stored_bytes) * 3 / 4) as usize;
     bad[at] ^= 0x10;
-    let report = Pack::from_bytes(bad.clone())
-        .unwrap()
-        .verify(&Default::default())
-        .unwrap();
+    let report = Pack::from_bytes(bad.clone()).unwrap().verify(&Default::default()).unwrap();
     assert!(!report.is_intact());
-    assert!(
-        report
-            .problems
-            .iter()
-            .any(|problem| problem.offset == frame.payload_offset())
-    );
+    assert!(report.problems.iter().any(|problem| problem.offset == frame.payload_offset()));
     let lost_to_verify = report.lost_keys.len();
     let (report, pack) = recovered(&bad);
     assert!((1..=frame.item_count as usize).contains(&lost_to_verify));
-    assert!(
-        report.lost_keys.len() < lost_to_verify,
-        "nothing came out of the damaged frame"
-    );
+    assert!(report.lost_keys.len() < lost_to_verify, "nothing came out of the damaged frame");
     assert_eq!(report.damage.len(), 1);
     for i in 3..400_u64 {
         let key = format!("{i:03}");
-        let lost = report
-            .lost_keys
-            .iter()
-            .any(|(_, lost)| lost == key.as_bytes());
+        let lost = report.lost_keys.iter().any(|(_, lost)| lost == key.as_bytes());
         assert_eq!(pack.get(&key).unwrap(), (!lost).then(|| text(i, 3000)));
     }
     assert!(pack.get("large").unwrap() == Some(text(7, 5_000_000)));
 
     // Without the entries, the contents are still there under their names.
-    let entries = frames
-        .iter()
-        .find(|f| f.kind == pefc::format::frame::FrameKind::Entries)
-        .unwrap();
+    let entries =
+        frames.iter().find(|f| f.kind == pefc::format::frame::FrameKind::Entries).unwrap();
     let mut bad = whole.clone();
     bad[entries.payload_offset() as usize + 20] ^= 1;
     let (report, pack) = recovered(&bad);
-    assert!(
-        !report.log_is_whole && report.orphan_count >= 300,
-        "{report:?}"
-    );
+    assert!(!report.log_is_whole && report.orphan_count >= 300, "{report:?}");
     let key = format!("{}{}", pefc::LOST_AND_FOUND, Hash::of(&text(9, 3000)));
     assert_eq!(pack.get(&key).unwrap(), Some(text(9, 3000)));
 
@@ -554,10 +409,7 @@ fn all_that_is_intact_is_recovered() {
         "{report:?}"
     );
     let (report, _) = recovered(&whole[..whole.len() / 2]);
-    assert!(
-        !report.log_is_whole && report.orphan_count > 1,
-        "{report:?}"
-    );
+    assert!(!report.log_is_whole && report.orphan_count > 1, "{report:?}");
     let error = pefc::recover(&dir.file("absent"), &dir.file("x"), &Default::default());
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
     std::fs::write(dir.file("text"), "no pack at all").unwrap();

@@ -1,9 +1,6 @@
 //! Tests of the simulated file system: what it must lose, what it must keep, and that it finds a
 //! protocol that forgets a sync. A simulator that is too kind proves nothing about its users.
-#![allow(
-    clippy::unwrap_used,
-    reason = "helpers of tests; clippy exempts only the test functions"
-)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests; clippy exempts only the test functions")]
 
 mod common;
 
@@ -72,10 +69,7 @@ fn every_subset_of_the_sectors_of_a_write_occurs() {
                 let sectors = image.chunks(sector);
                 sectors
                     .map(|sector| {
-                        assert!(
-                            sector.iter().all(|b| *b == sector[0]),
-                            "torn inside a sector"
-                        );
+                        assert!(sector.iter().all(|b| *b == sector[0]), "torn inside a sector");
                         sector[0]
                     })
                     .collect()
@@ -117,19 +111,13 @@ fn length_and_data_of_an_append_persist_independently() {
         (image(&[(1, 100), (0, 1000)]), "length without data"),
         (image(&[(1, 100), (2, 412)]), "length and data in part"),
         (image(&[(1, 100), (2, 412), (0, 588)]), "a hole at the end"),
-        (
-            image(&[(1, 100), (0, 412), (2, 588)]),
-            "a hole in the middle",
-        ),
+        (image(&[(1, 100), (0, 412), (2, 588)]), "a hole in the middle"),
         (image(&[(1, 100), (2, 1000)]), "all"),
     ] {
         assert!(seen.contains(&expected), "{why}");
     }
     let zeros_only = CrashPlan::default();
-    let stale = CrashPlan {
-        stale_blocks: true,
-        ..zeros_only
-    };
+    let stale = CrashPlan { stale_blocks: true, ..zeros_only };
     let garbage = |plan| {
         fs.crash_states(plan).any(|state| {
             let image = state.read_file("d/f").unwrap();
@@ -216,10 +204,8 @@ fn name_changes_keep_their_order_per_name_only() {
     fs.create_new(path("b")).unwrap();
     fs.rename(path("b"), path("a"), false).unwrap();
     fs.create_new(path("c")).unwrap();
-    let seen: BTreeSet<Vec<PathBuf>> = fs
-        .crash_states(CrashPlan::default())
-        .map(|state| state.paths())
-        .collect();
+    let seen: BTreeSet<Vec<PathBuf>> =
+        fs.crash_states(CrashPlan::default()).map(|state| state.paths()).collect();
     let names = |names: &str| names.chars().map(|c| c.to_string().into()).collect();
     // The removal of "a" and the creation of "b" in any order, both before the rename.
     let expected = ["a", "", "ab", "b", "ac", "c", "abc", "bc"].map(names);
@@ -272,38 +258,20 @@ fn open_handles_outlive_their_names() {
 fn misuse_is_refused_as_the_real_system_does() {
     let (fs, file) = with_file(b"data");
     let kind = |result: io::Result<()>| result.unwrap_err().kind();
-    assert_eq!(
-        kind(fs.open_read(path("x")).map(drop)),
-        io::ErrorKind::NotFound
-    );
-    assert_eq!(
-        kind(fs.create_new(path("d/f")).map(drop)),
-        io::ErrorKind::AlreadyExists
-    );
+    assert_eq!(kind(fs.open_read(path("x")).map(drop)), io::ErrorKind::NotFound);
+    assert_eq!(kind(fs.create_new(path("d/f")).map(drop)), io::ErrorKind::AlreadyExists);
     assert_eq!(kind(fs.remove_file(path("x"))), io::ErrorKind::NotFound);
-    assert_eq!(
-        kind(fs.rename(path("x"), path("y"), true)),
-        io::ErrorKind::NotFound
-    );
+    assert_eq!(kind(fs.rename(path("x"), path("y"), true)), io::ErrorKind::NotFound);
     fs.write_file("g", *b"");
-    assert_eq!(
-        kind(fs.rename(path("g"), path("d/f"), false)),
-        io::ErrorKind::AlreadyExists
-    );
+    assert_eq!(kind(fs.rename(path("g"), path("d/f"), false)), io::ErrorKind::AlreadyExists);
     let reader = fs.open_read(path("d/f")).unwrap();
-    assert_eq!(
-        reader.write_all_at(b"x", 0).unwrap_err().raw_os_error(),
-        Some(EBADF)
-    );
+    assert_eq!(reader.write_all_at(b"x", 0).unwrap_err().raw_os_error(), Some(EBADF));
     assert_eq!(reader.set_len(0).unwrap_err().raw_os_error(), Some(EBADF));
     reader.sync_data().unwrap();
     for offset in [u64::MAX, 1 << 40] {
         let error = file.write_all_at(b"x", offset).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(EFBIG));
-        assert_eq!(
-            file.set_len(offset).unwrap_err().raw_os_error(),
-            Some(EFBIG)
-        );
+        assert_eq!(file.set_len(offset).unwrap_err().raw_os_error(), Some(EFBIG));
         assert_eq!(file.read_at(&mut [0], offset).unwrap(), 0);
     }
     assert_eq!(fs.read_file("d/f"), some(b"data"));
@@ -317,30 +285,17 @@ fn after_a_failed_sync_the_next_one_lies() {
         fs.write_file("f", vec![0; 1024]);
         let file = fs.open_write(path("f")).unwrap();
         file.write_all_at(&[1; 1024], 0).unwrap();
-        fs.fail_at(
-            1,
-            Fault::Errno {
-                raw: EIO,
-                persistent: false,
-            },
-        );
+        fs.fail_at(1, Fault::Errno { raw: EIO, persistent: false });
         assert_eq!(file.sync_data().unwrap_err().raw_os_error(), Some(EIO));
         file.sync_data().unwrap();
-        assert_eq!(
-            fs.read_file("f"),
-            some(&[1; 1024]),
-            "the cache still has it"
-        );
+        assert_eq!(fs.read_file("f"), some(&[1; 1024]), "the cache still has it");
         let durable = outcomes(&fs, "f");
         assert_eq!(durable.len(), 1, "the last sync said Ok");
         seen.extend(durable);
     }
     assert!(seen.contains(&some(&[0; 1024])), "dropped");
     assert!(seen.contains(&some(&[1; 1024])), "kept");
-    assert!(
-        seen.contains(&Some([vec![0; 512], vec![1; 512]].concat())),
-        "in part"
-    );
+    assert!(seen.contains(&Some([vec![0; 512], vec![1; 512]].concat())), "in part");
 }
 
 #[test]
@@ -349,13 +304,7 @@ fn after_a_failed_sync_of_a_directory_the_next_one_lies() {
         .map(|seed| {
             let fs = SimFs::new(seed);
             fs.create_new(path("f")).unwrap();
-            fs.fail_at(
-                1,
-                Fault::Errno {
-                    raw: EIO,
-                    persistent: false,
-                },
-            );
+            fs.fail_at(1, Fault::Errno { raw: EIO, persistent: false });
             fs.sync_dir(path(".")).unwrap_err();
             fs.sync_dir(path(".")).unwrap();
             outcomes(&fs, "f").len()
@@ -375,20 +324,14 @@ fn a_full_disk_takes_a_part() {
     assert_eq!(file.set_len(1001).unwrap_err().raw_os_error(), Some(ENOSPC));
 
     let other = fs.create_new(path("d/g")).unwrap();
-    assert_eq!(
-        other.write_all_at(b"x", 0).unwrap_err().raw_os_error(),
-        Some(ENOSPC)
-    );
+    assert_eq!(other.write_all_at(b"x", 0).unwrap_err().raw_os_error(), Some(ENOSPC));
     fs.remove_file(path("d/f")).unwrap();
-    other
-        .write_all_at(b"x", 0)
-        .expect_err("an open file keeps its space");
+    other.write_all_at(b"x", 0).expect_err("an open file keeps its space");
     drop(file);
     other.write_all_at(&[1; 1000], 0).unwrap();
     let after = fs.crash_states(CrashPlan::default()).next().unwrap();
     let file = after.open_write(path("d/g")).unwrap();
-    file.write_all_at(b"x", 1000)
-        .expect_err("the disk did not grow in the crash");
+    file.write_all_at(b"x", 1000).expect_err("the disk did not grow in the crash");
 }
 
 #[test]
@@ -414,26 +357,11 @@ fn a_crash_is_final_and_without_effect() {
 #[test]
 fn errors_come_once_or_for_good() {
     let (fs, file) = with_file(b"old");
-    fs.fail_at(
-        0,
-        Fault::Errno {
-            raw: EIO,
-            persistent: false,
-        },
-    );
-    assert_eq!(
-        file.write_all_at(b"x", 0).unwrap_err().raw_os_error(),
-        Some(EIO)
-    );
+    fs.fail_at(0, Fault::Errno { raw: EIO, persistent: false });
+    assert_eq!(file.write_all_at(b"x", 0).unwrap_err().raw_os_error(), Some(EIO));
     assert_eq!(fs.read_file("d/f"), some(b"old"));
     file.write_all_at(b"x", 0).unwrap();
-    fs.fail_at(
-        2,
-        Fault::Errno {
-            raw: ENOSPC,
-            persistent: true,
-        },
-    );
+    fs.fail_at(2, Fault::Errno { raw: ENOSPC, persistent: true });
     for _ in 0..2 {
         let error = fs.create_new(path("g")).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(ENOSPC));
@@ -480,11 +408,7 @@ fn one_handle_holds_the_lock_of_a_file() {
     // Nobody holds a lock after a crash, and dropping another handle releases nothing.
     let after = fs.crash_states(CrashPlan::default()).next().unwrap();
     after.open_write(path("d/g")).unwrap().try_lock().unwrap();
-    fs.fork()
-        .open_write(path("d/g"))
-        .unwrap()
-        .try_lock()
-        .unwrap();
+    fs.fork().open_write(path("d/g")).unwrap().try_lock().unwrap();
     drop(third);
     second.try_lock().unwrap_err();
     drop(first);
@@ -496,14 +420,8 @@ fn many_pending_sectors_are_sampled_reproducibly() {
     let (fs, file) = with_file(b"");
     file.write_all_at(&[1; 512 * 200], 0).unwrap();
     let images = |seed| -> Vec<_> {
-        let plan = CrashPlan {
-            seed,
-            samples: 100,
-            ..CrashPlan::default()
-        };
-        fs.crash_states(plan)
-            .map(|state| state.read_file("d/f"))
-            .collect()
+        let plan = CrashPlan { seed, samples: 100, ..CrashPlan::default() };
+        fs.crash_states(plan).map(|state| state.read_file("d/f")).collect()
     };
     let first = images(1);
     assert_eq!(first, images(1));
@@ -516,14 +434,8 @@ fn many_pending_sectors_are_sampled_reproducibly() {
         let image = image.as_ref().unwrap();
         image.chunks(512).filter(|sector| sector[0] == 0).count()
     };
-    assert!(
-        first.iter().any(|image| lost(image) == 1),
-        "a single lost sector"
-    );
-    assert!(
-        first.iter().any(|image| lost(image) > 50),
-        "many lost sectors"
-    );
+    assert!(first.iter().any(|image| lost(image) == 1), "a single lost sector");
+    assert!(first.iter().any(|image| lost(image) > 50), "many lost sectors");
 }
 
 #[test]
@@ -614,14 +526,8 @@ fn broken_by_a_crash(without: &str) -> Option<String> {
 #[test]
 fn a_correct_replacement_survives_and_each_sync_is_needed() {
     assert_eq!(broken_by_a_crash("nothing"), None);
-    assert_eq!(
-        broken_by_a_crash("sync_data").as_deref(),
-        Some("half a file")
-    );
-    assert_eq!(
-        broken_by_a_crash("sync_dir").as_deref(),
-        Some("acknowledged and lost")
-    );
+    assert_eq!(broken_by_a_crash("sync_data").as_deref(), Some("half a file"));
+    assert_eq!(broken_by_a_crash("sync_dir").as_deref(), Some("acknowledged and lost"));
 }
 
 /// Appends a record to a log that can tell whole records from torn ones, as a pack can.
@@ -643,9 +549,7 @@ fn valid(file: &dyn File) -> io::Result<u64> {
     let mut end = 0;
     let mut body = [0; 700];
     while file.read_exact_at(&mut body, end).is_ok() {
-        let whole = body[..699]
-            .iter()
-            .all(|byte| *byte == body[0] && *byte != 0);
+        let whole = body[..699].iter().all(|byte| *byte == body[0] && *byte != 0);
         if !whole || body[699] != !body[0] {
             break;
         }
@@ -659,9 +563,7 @@ fn valid(file: &dyn File) -> io::Result<u64> {
 fn log_loses(bug: &str, fault: Fault) -> bool {
     let run = |fs: &SimFs| -> u64 {
         let file = fs.open_write(path("log")).unwrap();
-        let good = [1, 2]
-            .iter()
-            .take_while(|record| append(&*file, **record, bug).is_ok());
+        let good = [1, 2].iter().take_while(|record| append(&*file, **record, bug).is_ok());
         good.count() as u64
     };
     let holds = |fs: &SimFs, acknowledged: u64| {
@@ -698,17 +600,11 @@ fn log_loses(bug: &str, fault: Fault) -> bool {
 
 #[test]
 fn a_log_keeps_its_records_unless_a_sync_is_missing_or_tried_again() {
-    let failed_sync = Fault::Errno {
-        raw: EIO,
-        persistent: false,
-    };
+    let failed_sync = Fault::Errno { raw: EIO, persistent: false };
     for fault in [Fault::Crash, Fault::ShortWrite, failed_sync] {
         assert!(!log_loses("none", fault), "{fault:?}");
         assert!(log_loses("no sync", fault), "{fault:?}");
     }
-    assert!(
-        !log_loses("sync again", Fault::Crash),
-        "without an error it is correct"
-    );
+    assert!(!log_loses("sync again", Fault::Crash), "without an error it is correct");
     assert!(log_loses("sync again", failed_sync));
 }

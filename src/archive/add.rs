@@ -118,10 +118,7 @@ pub fn add(
         progress,
         lost: HashMap::new(),
         warnings: Warnings::default(),
-        report: AddReport {
-            problems,
-            ..AddReport::default()
-        },
+        report: AddReport { problems, ..AddReport::default() },
     };
     pipeline::run(&scan, options.threads, cancel, &mut adder)?;
     if options.delete_missing {
@@ -164,11 +161,7 @@ impl Consumer for Adder<'_> {
                 return Ok(Class::Unchanged);
             }
         }
-        Ok(if size <= WHOLE_BYTES_MAX as u64 {
-            Class::Small
-        } else {
-            Class::Other
-        })
+        Ok(if size <= WHOLE_BYTES_MAX as u64 { Class::Small } else { Class::Other })
     }
 
     fn take(&mut self, batch: &Batch, done: &mut Done) -> Result<()> {
@@ -330,12 +323,8 @@ impl Adder<'_> {
             let metadata = *file.opened();
             let attributes = self.options.record.attributes(&metadata);
             let mut reader = Tracked::new(file, (!is_last_try).then_some(self.progress), cancel);
-            let same_attributes = before
-                .as_ref()
-                .is_some_and(|put| put.attributes == attributes);
-            let result = self
-                .writer
-                .put_stream_with(item.key.as_ref(), &mut reader, attributes);
+            let same_attributes = before.as_ref().is_some_and(|put| put.attributes == attributes);
+            let result = self.writer.put_stream_with(item.key.as_ref(), &mut reader, attributes);
             check_cancel(cancel)?;
             if let (Err(_), Some(error)) = (&result, &reader.error) {
                 self.lose(position, item, SourceProblemKind::of(error), error);

@@ -102,16 +102,8 @@ impl Diff<'_> {
                 (None, Some(_)) => Ordering::Greater,
                 (None, None) => return Ok(None),
             };
-            let old = if order.is_le() {
-                self.old.take()?
-            } else {
-                None
-            };
-            let new = if order.is_ge() {
-                self.new.take()?
-            } else {
-                None
-            };
+            let old = if order.is_le() { self.old.take()? } else { None };
+            let new = if order.is_ge() { self.new.take()? } else { None };
             let (key, kind) = match (old, new) {
                 (Some(old), None) => (old.key, ChangeKind::Removed),
                 (None, Some(new)) => (new.key, ChangeKind::Added),
@@ -212,15 +204,8 @@ impl Seen {
 /// One side, in key order.
 #[derive(Debug)]
 enum Cursor<'a> {
-    Pack {
-        entries: Box<Peekable<Entries<'a>>>,
-        top: Vec<u8>,
-    },
-    Disk {
-        scan: Scan,
-        next: usize,
-        record: &'a RecordOptions,
-    },
+    Pack { entries: Box<Peekable<Entries<'a>>>, top: Vec<u8> },
+    Disk { scan: Scan, next: usize, record: &'a RecordOptions },
 }
 
 impl<'a> Cursor<'a> {
@@ -231,12 +216,8 @@ impl<'a> Cursor<'a> {
                 top: top.to_vec(),
             }),
             Side::Disk(source, record) => {
-                let filter = Filter {
-                    exclude: None,
-                    follow_top: false,
-                    cancel: None,
-                    skip: Vec::new(),
-                };
+                let filter =
+                    Filter { exclude: None, follow_top: false, cancel: None, skip: Vec::new() };
                 let mut scan = Scan::collect(std::slice::from_ref(source), &filter)?;
                 problems.append(&mut scan.problems);
                 let next = 0;
@@ -255,10 +236,7 @@ impl<'a> Cursor<'a> {
                 if let Some(Err(error)) = entries.next_if(Result::is_err) {
                     return Err(error);
                 }
-                Ok(entries
-                    .peek()
-                    .and_then(|put| put.as_ref().ok())
-                    .map(|put| &*put.key))
+                Ok(entries.peek().and_then(|put| put.as_ref().ok()).map(|put| &*put.key))
             }
         }
     }
@@ -328,9 +306,5 @@ fn seen(scan: &Scan, position: usize, record: &RecordOptions) -> Option<Seen> {
         }
         _ => {}
     }
-    Some(Seen {
-        key: item.key.to_vec(),
-        attributes,
-        content,
-    })
+    Some(Seen { key: item.key.to_vec(), attributes, content })
 }

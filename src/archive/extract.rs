@@ -181,11 +181,7 @@ impl ExtractReport {
         kind: ExtractProblemKind,
         error: impl std::fmt::Display,
     ) {
-        self.problems.push(ExtractProblem {
-            key: key.to_vec(),
-            kind,
-            error: error.to_string(),
-        });
+        self.problems.push(ExtractProblem { key: key.to_vec(), kind, error: error.to_string() });
     }
 }
 
@@ -218,12 +214,7 @@ pub fn extract(
         })?;
         progress.total(count, bytes);
     }
-    let restorer = Restorer {
-        pack,
-        dir: &dir,
-        options,
-        progress,
-    };
+    let restorer = Restorer { pack, dir: &dir, options, progress };
     let mut planner = Planner {
         restorer: &restorer,
         selection: &selection,
@@ -240,10 +231,7 @@ pub fn extract(
         .and_then(|report| {
             if dir.was_created() {
                 let mode = Some(0o755 & !options.umask);
-                let root = DiskAttributes {
-                    mode,
-                    ..DiskAttributes::default()
-                };
+                let root = DiskAttributes { mode, ..DiskAttributes::default() };
                 dir.set_root_metadata(&root).map_err(opening)?;
             }
             if options.sync {
@@ -311,10 +299,8 @@ struct Selection {
 
 impl Selection {
     fn new(keys: &[Vec<u8>]) -> Self {
-        let mut all: Vec<Vec<u8>> = keys
-            .iter()
-            .map(|key| key.strip_suffix(b"/").unwrap_or(key).to_vec())
-            .collect();
+        let mut all: Vec<Vec<u8>> =
+            keys.iter().map(|key| key.strip_suffix(b"/").unwrap_or(key).to_vec()).collect();
         all.sort_unstable();
         all.dedup();
         let set: HashSet<&[u8]> = all.iter().map(Vec::as_slice).collect();
@@ -338,11 +324,7 @@ impl Selection {
         mut each: impl FnMut(&[u8], Put<'static>) -> Result<()>,
     ) -> Result<()> {
         let everything = [Vec::new()];
-        let tops = if self.tops.is_empty() {
-            &everything[..]
-        } else {
-            &self.tops
-        };
+        let tops = if self.tops.is_empty() { &everything[..] } else { &self.tops };
         for top in tops {
             for put in pack.entries_under(top.as_slice()) {
                 let put = put?;
@@ -397,8 +379,7 @@ impl Planner<'_> {
             Err(error)
                 if self.restorer.options.keep_going_on_damage && Restorer::is_damage(&error) =>
             {
-                self.report
-                    .problem(b"", ExtractProblemKind::Corrupt, &error);
+                self.report.problem(b"", ExtractProblemKind::Corrupt, &error);
             }
             result => result?,
         }
@@ -427,20 +408,11 @@ impl Planner<'_> {
             return Ok(());
         }
         let Some(content) = put.content else {
-            self.deferred.push(Deferred {
-                key,
-                path,
-                attributes: put.attributes,
-            });
+            self.deferred.push(Deferred { key, path, attributes: put.attributes });
             return Ok(());
         };
         self.run_bytes += content.len;
-        self.run.push(FileJob {
-            key,
-            path,
-            content,
-            attributes: put.attributes,
-        });
+        self.run.push(FileJob { key, path, content, attributes: put.attributes });
         if self.run.len() >= RUN_FILES || self.run_bytes >= RUN_BYTES.max(WHOLE_BYTES_MAX as u64) {
             self.run_bytes = 0;
             submit(std::mem::take(&mut self.run))?;
@@ -486,12 +458,8 @@ impl Planner<'_> {
             Made::Not
         };
         if made == Made::New {
-            let attributes = Attributes {
-                kind: FileKind::Directory,
-                ..Attributes::default()
-            };
-            self.directories
-                .push((parent_key.to_vec(), parent.to_vec(), attributes));
+            let attributes = Attributes { kind: FileKind::Directory, ..Attributes::default() };
+            self.directories.push((parent_key.to_vec(), parent.to_vec(), attributes));
         }
         self.known.insert(parent.to_vec(), made != Made::Not);
         Ok(made != Made::Not)
@@ -541,15 +509,13 @@ impl Planner<'_> {
             FileKind::Symlink => 2,
             _ => 1,
         };
-        self.deferred
-            .sort_by_key(|later| order(later.attributes.kind));
+        self.deferred.sort_by_key(|later| order(later.attributes.kind));
         for later in &self.deferred {
             check_cancel(self.restorer.options.cancel.as_deref())?;
             match &later.attributes.target {
                 Some(target) if later.attributes.kind == FileKind::HardLink => {
                     let is_here = self.selection.has(target) && !failed.contains(target.as_ref());
-                    self.restorer
-                        .hard_link(later, target, is_here, &mut instead, &mut report)?;
+                    self.restorer.hard_link(later, target, is_here, &mut instead, &mut report)?;
                 }
                 _ => self.restorer.node(later, &mut report)?,
             }
@@ -557,8 +523,7 @@ impl Planner<'_> {
         }
         self.directories.sort_by(|a, b| b.1.cmp(&a.1));
         for (key, path, attributes) in &self.directories {
-            self.restorer
-                .directory_metadata(key, path, attributes, &mut report)?;
+            self.restorer.directory_metadata(key, path, attributes, &mut report)?;
         }
         report.problems.sort_unstable();
         report.not_restored.sort_unstable();

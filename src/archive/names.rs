@@ -68,15 +68,12 @@ mod tests {
 
     #[test]
     fn odd_names_are_told_from_plain_ones() {
-        for name in [
-            "a.", "a ", "a:b", "a\\b", "nul", "Con.txt", "COM1", "lpt9.x", "a\n", "what?",
-        ] {
+        for name in ["a.", "a ", "a:b", "a\\b", "nul", "Con.txt", "COM1", "lpt9.x", "a\n", "what?"]
+        {
             assert!(oddity(name.as_bytes()).is_some(), "{name:?}");
         }
         assert!(oddity(b"caf\xe9").is_some());
-        for name in [
-            "a", ".a", "com", "com10", "console", "nul_", "a b", "é", "lpt0",
-        ] {
+        for name in ["a", ".a", "com", "com10", "console", "nul_", "a b", "é", "lpt0"] {
             assert_eq!(oddity(name.as_bytes()), None, "{name:?}");
         }
     }

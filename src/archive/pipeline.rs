@@ -53,12 +53,7 @@ pub(super) fn run(
     cancel: Option<&AtomicBool>,
     consumer: &mut dyn Consumer,
 ) -> Result<()> {
-    let planner = Planner {
-        scan,
-        next: 0,
-        number: 0,
-        spare: Vec::new(),
-    };
+    let planner = Planner { scan, next: 0, number: 0, spare: Vec::new() };
     if threads <= 1 {
         return run_inline(planner, cancel, consumer);
     }
@@ -182,24 +177,10 @@ impl Planner<'_> {
         }
         let number = self.number;
         self.number += 1;
-        let buffer = if wanted.is_empty() {
-            Vec::new()
-        } else {
-            self.spare.pop().unwrap_or_default()
-        };
+        let buffer =
+            if wanted.is_empty() { Vec::new() } else { self.spare.pop().unwrap_or_default() };
         let items = start..self.next;
-        let job = Job {
-            number,
-            wanted,
-            buffer,
-        };
-        Ok(Some((
-            Batch {
-                items,
-                classes,
-                bytes,
-            },
-            job,
-        )))
+        let job = Job { number, wanted, buffer };
+        Ok(Some((Batch { items, classes, bytes }, job)))
     }
 }

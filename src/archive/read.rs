@@ -85,9 +85,8 @@ fn read_small(scan: &Scan, item: &Item, buffer: &mut Vec<u8>, start: usize) -> i
         let mut file = tree.open_file(path)?;
         let metadata = *file.opened();
         let most = (item.metadata.size_bytes + GROWTH_MAX).min(WHOLE_BYTES_MAX as u64);
-        let Some(size) = usize::try_from(metadata.size_bytes)
-            .ok()
-            .filter(|_| metadata.size_bytes <= most)
+        let Some(size) =
+            usize::try_from(metadata.size_bytes).ok().filter(|_| metadata.size_bytes <= most)
         else {
             return Ok(Outcome::Grown);
         };
@@ -156,13 +155,7 @@ impl<'a> Tracked<'a> {
         progress: Option<&'a dyn Progress>,
         cancel: Option<&'a AtomicBool>,
     ) -> Self {
-        Self {
-            left: file.opened().size_bytes,
-            file,
-            progress,
-            cancel,
-            error: None,
-        }
+        Self { left: file.opened().size_bytes, file, progress, cancel, error: None }
     }
 
     /// Whether it was read to its end and is what it was.
@@ -175,9 +168,7 @@ impl<'a> Tracked<'a> {
 impl Read for Tracked<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         check_cancel(self.cancel).map_err(io::Error::other)?;
-        let most = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(buf.len());
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
         let room = buf.get_mut(..most).unwrap_or_default();
         match self.file.read(room) {
             Ok(count) => {

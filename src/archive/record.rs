@@ -41,12 +41,8 @@ impl RecordOptions {
             mode: (kind != FileKind::Symlink).then(|| self.mode(metadata)),
             uid: with_owner.then_some(metadata.uid),
             gid: with_owner.then_some(metadata.gid),
-            user: user_name(metadata.uid)
-                .filter(|_| with_names)
-                .map(Cow::Borrowed),
-            group: group_name(metadata.gid)
-                .filter(|_| with_names)
-                .map(Cow::Borrowed),
+            user: user_name(metadata.uid).filter(|_| with_names).map(Cow::Borrowed),
+            group: group_name(metadata.gid).filter(|_| with_names).map(Cow::Borrowed),
             mtime: Some(self.mtime(metadata)),
             target: None,
             device: is_device.then_some((metadata.rdev_major, metadata.rdev_minor)),
@@ -63,17 +59,11 @@ impl RecordOptions {
     }
 
     fn mtime(&self, metadata: &Metadata) -> FileTime {
-        let fixed = |seconds| FileTime {
-            seconds,
-            nanoseconds: 0,
-        };
+        let fixed = |seconds| FileTime { seconds, nanoseconds: 0 };
         if self.reproducible {
             return fixed(self.mtime_max_s.unwrap_or(0));
         }
-        let found = FileTime {
-            seconds: metadata.mtime_s,
-            nanoseconds: metadata.mtime_ns,
-        };
+        let found = FileTime { seconds: metadata.mtime_s, nanoseconds: metadata.mtime_ns };
         match self.mtime_max_s {
             Some(most) => found.min(fixed(most)),
             None => found,

@@ -209,9 +209,7 @@ impl Restorer<'_> {
             };
             file
         };
-        self.give(&job.key, &job.attributes, 0o644, report, |new| {
-            Ok(file.set_metadata(new)?)
-        });
+        self.give(&job.key, &job.attributes, 0o644, report, |new| Ok(file.set_metadata(new)?));
         Ok(file.finish()?)
     }
 
@@ -263,11 +261,9 @@ impl Restorer<'_> {
             missing.push(Property::Mode);
         }
         let key = || key.to_vec();
-        report.not_restored.extend(
-            missing
-                .into_iter()
-                .map(|what| NotRestored { key: key(), what }),
-        );
+        report
+            .not_restored
+            .extend(missing.into_iter().map(|what| NotRestored { key: key(), what }));
     }
 
     fn owner(&self, attributes: &Attributes<'_>) -> Option<(u32, u32)> {
@@ -309,12 +305,8 @@ impl Restorer<'_> {
         };
         let stripped = self.strip(target).filter(|_| is_here);
         let Some(existing) = stripped.or(instead.get(target).map(Vec::as_slice)) else {
-            let job = FileJob {
-                key: link.key.clone(),
-                path: link.path.clone(),
-                content,
-                attributes,
-            };
+            let job =
+                FileJob { key: link.key.clone(), path: link.path.clone(), content, attributes };
             if self.file(&job, report)? {
                 instead.insert(target.to_vec(), job.path);
             }
@@ -359,13 +351,9 @@ impl Restorer<'_> {
             FileKind::Symlink => report.symlink_count += 1,
             _ => report.other_count += 1,
         }
-        let plain = Attributes {
-            mode: None,
-            ..attributes.clone()
-        };
+        let plain = Attributes { mode: None, ..attributes.clone() };
         self.give(&node.key, &plain, 0, report, |new| {
-            self.dir
-                .set_symlink_metadata(&node.path, new.owner, new.mtime)
+            self.dir.set_symlink_metadata(&node.path, new.owner, new.mtime)
         });
         Ok(())
     }
@@ -396,9 +384,7 @@ impl Restorer<'_> {
         report: &mut ExtractReport,
     ) -> Result<()> {
         check_cancel(self.options.cancel.as_deref())?;
-        self.give(key, attributes, 0o755, report, |new| {
-            self.dir.set_dir_metadata(path, new)
-        });
+        self.give(key, attributes, 0o755, report, |new| self.dir.set_dir_metadata(path, new));
         Ok(())
     }
 }

@@ -127,8 +127,7 @@ impl Scan {
             scan.walk(number, source, filter)?;
         }
         // Of equal keys the one from the last source stays.
-        scan.items
-            .sort_unstable_by(|a, b| a.key.cmp(&b.key).then(b.source.cmp(&a.source)));
+        scan.items.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(b.source.cmp(&a.source)));
         scan.items.dedup_by(|later, first| later.key == first.key);
         scan.items.shrink_to_fit();
         scan.find_hard_links();
@@ -144,10 +143,7 @@ impl Scan {
         let mut walk = opened.tree.walk();
         let own = opened.metadata;
         if !prefix.is_empty() {
-            if filter
-                .exclude
-                .is_some_and(|exclude| exclude(prefix, is_dir))
-            {
+            if filter.exclude.is_some_and(|exclude| exclude(prefix, is_dir)) {
                 return Ok(());
             }
             self.found(prefix.clone(), prefix.len(), number, own, filter);
@@ -206,11 +202,7 @@ impl Scan {
         if kind != SourceProblemKind::Vanished || error.step == WalkStep::List {
             self.unknown.push(key.clone());
         }
-        self.problems.push(SourceProblem {
-            key,
-            kind,
-            error: error.error.to_string(),
-        });
+        self.problems.push(SourceProblem { key, kind, error: error.error.to_string() });
     }
 
     /// After sorting, so that which name is the first depends on the keys alone.
@@ -237,9 +229,7 @@ impl Scan {
 
     /// Whether `key` was found.
     pub(super) fn has(&self, key: &[u8]) -> bool {
-        self.items
-            .binary_search_by(|item| item.key.as_ref().cmp(key))
-            .is_ok()
+        self.items.binary_search_by(|item| item.key.as_ref().cmp(key)).is_ok()
     }
 }
 
@@ -280,19 +270,11 @@ fn open(path: &Path, follow: bool) -> io::Result<Opened> {
 }
 
 fn opened_dir(dir: &SourceDir) -> io::Result<Opened> {
-    Ok(Opened {
-        tree: Arc::new(SourceTree::new(dir)),
-        name: None,
-        metadata: dir.own_metadata()?,
-    })
+    Ok(Opened { tree: Arc::new(SourceTree::new(dir)), name: None, metadata: dir.own_metadata()? })
 }
 
 fn directory(parent: &Path) -> PathBuf {
-    if parent.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        parent.to_owned()
-    }
+    if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() }
 }
 
 /// Device and inode of the file at `path`, if there is one.

@@ -57,28 +57,15 @@ pub(super) fn diff(args: &DiffArgs, output: &mut Output) -> Result {
     }
     for problem in changes.problems() {
         let key = printable(&problem.key);
-        output.warn(&format!(
-            "{key}: {}: {}",
-            problem.kind.name(),
-            problem.error
-        ));
+        output.warn(&format!("{key}: {}: {}", problem.kind.name(), problem.error));
     }
-    Ok(if found || !changes.problems().is_empty() {
-        Outcome::Partial
-    } else {
-        Outcome::Done
-    })
+    Ok(if found || !changes.problems().is_empty() { Outcome::Partial } else { Outcome::Done })
 }
 
 /// Whether a glob matches the key or a directory that it is in.
 fn is_excluded(excludes: &Excludes, key: &[u8]) -> bool {
-    let ends = key
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'/')
-        .map(|(end, _)| end);
-    ends.chain([key.len()])
-        .any(|end| excludes.matches(&key[..end]))
+    let ends = key.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+    ends.chain([key.len()]).any(|end| excludes.matches(&key[..end]))
 }
 
 fn print(change: &Change, output: &mut Output) -> Result<()> {
@@ -88,11 +75,7 @@ fn print(change: &Change, output: &mut Output) -> Result<()> {
         ChangeKind::Changed(changed) => ("changed", 'M', words(changed)),
     };
     if output.json() {
-        output.object(&JsonChange {
-            change: word,
-            key: JsonKey::new(&change.key),
-            what,
-        })?;
+        output.object(&JsonChange { change: word, key: JsonKey::new(&change.key), what })?;
         return Ok(());
     }
     let key = printable(&change.key);

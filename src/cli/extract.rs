@@ -48,17 +48,9 @@ pub(super) fn extract(
     let pack = read::open(&args.pack, args.at, output)?;
     let as_root = (is_root() || args.owner) && !args.no_owner;
     let mut options = ExtractOptions {
-        keys: args
-            .keys
-            .iter()
-            .map(|key| read::key(Space::Path, key).bytes().to_vec())
-            .collect(),
+        keys: args.keys.iter().map(|key| read::key(Space::Path, key).bytes().to_vec()).collect(),
         strip_components: args.strip_components,
-        overwrite: if args.force {
-            Overwrite::Replace
-        } else {
-            Overwrite::Refuse
-        },
+        overwrite: if args.force { Overwrite::Replace } else { Overwrite::Refuse },
         restore_owner: as_root,
         special_bits: as_root,
         devices: as_root,
@@ -79,11 +71,7 @@ pub(super) fn extract(
         tell(args, &report, output)?;
     }
     let complete = report.problems.is_empty() && report.not_restored.is_empty();
-    Ok(if complete {
-        Outcome::Done
-    } else {
-        Outcome::Partial
-    })
+    Ok(if complete { Outcome::Done } else { Outcome::Partial })
 }
 
 fn json(report: &ExtractReport) -> JsonExtract<'_> {
@@ -117,33 +105,18 @@ fn json(report: &ExtractReport) -> JsonExtract<'_> {
 fn tell(args: &ExtractArgs, report: &ExtractReport, output: &mut Output) -> Result<()> {
     for problem in report.problems.iter().take(WARNINGS_MAX) {
         let key = printable(&problem.key);
-        output.warn(&format!(
-            "{key}: {}: {}",
-            problem.kind.name(),
-            problem.error
-        ));
+        output.warn(&format!("{key}: {}: {}", problem.kind.name(), problem.error));
     }
-    if let Some(more) = report
-        .problems
-        .len()
-        .checked_sub(WARNINGS_MAX)
-        .filter(|more| *more > 0)
-    {
+    if let Some(more) = report.problems.len().checked_sub(WARNINGS_MAX).filter(|more| *more > 0) {
         output.warn(&format!("… and {more} more (see --json)"));
     }
     let mut properties: BTreeMap<&str, (u64, &[u8])> = BTreeMap::new();
     for what in &report.not_restored {
-        properties
-            .entry(what.what.name())
-            .or_insert((0, &what.key))
-            .0 += 1;
+        properties.entry(what.what.name()).or_insert((0, &what.key)).0 += 1;
     }
     for (property, (files, example)) in properties {
         let files = count(files, "entry");
-        output.warn(&format!(
-            "{property} not restored of {files}, such as {}",
-            printable(example)
-        ));
+        output.warn(&format!("{property} not restored of {files}, such as {}", printable(example)));
     }
     let files = count(report.file_count, "file");
     let content = size(report.content_bytes);
@@ -151,8 +124,6 @@ fn tell(args: &ExtractArgs, report: &ExtractReport, output: &mut Output) -> Resu
         report.directory_count + report.symlink_count + report.hard_link_count + report.other_count;
     let others = count(others, "other entry");
     let target = args.directory.display();
-    output.note(&format!(
-        "{target}: {files} with {content}, {others} (directories, links)"
-    ))?;
+    output.note(&format!("{target}: {files} with {content}, {others} (directories, links)"))?;
     Ok(())
 }

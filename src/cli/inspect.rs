@@ -65,9 +65,7 @@ pub(super) fn inspect(args: &InspectArgs, output: &mut Output) -> Result {
         commit_count: pack.commit().number,
         generation: pack.generation(),
         log_size: pack.commit().log_size,
-        key_count: generation
-            .as_ref()
-            .map(|g| g.map_size.saturating_sub(g.object_count)),
+        key_count: generation.as_ref().map(|g| g.map_size.saturating_sub(g.object_count)),
         object_count: generation.as_ref().map(|g| g.object_count),
         object_bytes: generation.as_ref().map(|g| g.object_bytes),
         map_root: generation.as_ref().map(|g| hex(&g.map_root)),
@@ -85,11 +83,7 @@ pub(super) fn inspect(args: &InspectArgs, output: &mut Output) -> Result {
 
 fn print(report: &JsonInspect, output: &mut Output) -> Result<()> {
     let bytes = report.pack_bytes;
-    output.line(&format!(
-        "pack        {} ({} bytes)",
-        size(bytes),
-        number(bytes)
-    ))?;
+    output.line(&format!("pack        {} ({} bytes)", size(bytes), number(bytes)))?;
     output.line(&format!(
         "history     {}, {}, {}",
         count(report.generation, "generation"),
@@ -107,10 +101,7 @@ fn print(report: &JsonInspect, output: &mut Output) -> Result<()> {
             ratio(content, bytes),
         ))?;
     }
-    for (name, root) in [
-        ("map root", &report.map_root),
-        ("log root", &report.log_root),
-    ] {
+    for (name, root) in [("map root", &report.map_root), ("log root", &report.log_root)] {
         if let Some(root) = root {
             output.line(&format!("{name}    {root}"))?;
         }
@@ -163,11 +154,7 @@ fn each_frame(frames: &[FrameHeader], output: &mut Output) -> Result {
                 stored_b3: frame.stored_hash.to_string(),
             })?;
         } else {
-            let codec = if frame.kind == FrameKind::Commit {
-                ""
-            } else {
-                frame.codec.name()
-            };
+            let codec = if frame.kind == FrameKind::Commit { "" } else { frame.codec.name() };
             output.line(&format!(
                 "{:>12}  {:<14} {codec:<15} {:>6} {:>10} {:>10} {:>5}",
                 frame.offset,

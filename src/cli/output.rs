@@ -17,11 +17,7 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(args: &Args) -> Self {
         let out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-        Self {
-            json: args.json,
-            quiet: args.quiet,
-            out,
-        }
+        Self { json: args.json, quiet: args.quiet, out }
     }
 
     pub(crate) fn json(&self) -> bool {
@@ -47,11 +43,7 @@ impl Output {
 
     /// Prints a line that `--quiet` suppresses.
     pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
-        if self.quiet || self.json {
-            Ok(())
-        } else {
-            self.line(text)
-        }
+        if self.quiet || self.json { Ok(()) } else { self.line(text) }
     }
 
     /// Warns on standard error.
@@ -169,21 +161,16 @@ pub(crate) struct JsonKey {
 impl JsonKey {
     pub(crate) fn new(key: &[u8]) -> Self {
         let key_hex = str::from_utf8(key).is_err().then(|| hex(key));
-        Self {
-            key: String::from_utf8_lossy(key).into_owned(),
-            key_hex,
-        }
+        Self { key: String::from_utf8_lossy(key).into_owned(), key_hex }
     }
 }
 
 /// Hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 /// A number of bytes for people: 1,234 B, 5.6 KiB, 7.8 MiB.
@@ -255,11 +242,9 @@ pub(crate) fn mode(put: &Put<'_>) -> String {
     let Some(mode) = put.attributes.mode else {
         return out + "?????????";
     };
-    for (shift, special, set, unset) in [
-        (6, 0o4000, 's', 'S'),
-        (3, 0o2000, 's', 'S'),
-        (0, 0o1000, 't', 'T'),
-    ] {
+    for (shift, special, set, unset) in
+        [(6, 0o4000, 's', 'S'), (3, 0o2000, 's', 'S'), (0, 0o1000, 't', 'T')]
+    {
         let bits = mode >> shift;
         out.push(if bits & 4 != 0 { 'r' } else { '-' });
         out.push(if bits & 2 != 0 { 'w' } else { '-' });

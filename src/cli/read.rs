@@ -130,22 +130,11 @@ fn long_line(put: &Put<'_>) -> String {
     };
     let user = id(attributes.user.as_deref(), attributes.uid);
     let group = id(attributes.group.as_deref(), attributes.gid);
-    let bytes = put
-        .content
-        .map_or_else(|| "-".to_owned(), |content| content.len.to_string());
-    let mtime = attributes
-        .mtime
-        .map_or_else(|| "-".to_owned(), |mtime| time(mtime.seconds));
+    let bytes = put.content.map_or_else(|| "-".to_owned(), |content| content.len.to_string());
+    let mtime = attributes.mtime.map_or_else(|| "-".to_owned(), |mtime| time(mtime.seconds));
     let name = put.content.map_or_else(
         || "-".repeat(16),
-        |content| {
-            content
-                .name
-                .to_string()
-                .get(..16)
-                .unwrap_or_default()
-                .to_owned()
-        },
+        |content| content.name.to_string().get(..16).unwrap_or_default().to_owned(),
     );
     let arrow = match (attributes.kind, &attributes.target) {
         (FileKind::Symlink, Some(target)) => format!(" -> {}", printable(target)),
@@ -194,10 +183,7 @@ fn follow<'p>(pack: &'p Pack, key: &Key<'_>, path: &Path) -> Result<ObjectReader
         return Ok(reader);
     }
     let what = match put {
-        Some(put) => format!(
-            "{key} is a {}, it has no content",
-            put.attributes.kind.name()
-        ),
+        Some(put) => format!("{key} is a {}, it has no content", put.attributes.kind.name()),
         None => format!("there is no key {key}"),
     };
     let error = Error::new(ErrorKind::NotFound, what).at(path);
@@ -209,11 +195,7 @@ type ByteRange = (u64, Option<u64>);
 fn parse_range(text: &str) -> Result<ByteRange> {
     let bounds = text.split_once("..").and_then(|(start, end)| {
         let number = |text: &str| {
-            if text.is_empty() {
-                Some(None)
-            } else {
-                text.parse().ok().map(Some)
-            }
+            if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
         };
         Some((number(start)?.unwrap_or(0), number(end)?))
     });
@@ -251,12 +233,10 @@ fn copy(
     let mut limited = reader.take(len);
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let read = limited
-            .read(&mut buffer)
-            .map_err(|error| match error.downcast::<Error>() {
-                Ok(error) => super::Failure::Pefc(error),
-                Err(error) => super::Failure::Stream(error),
-            })?;
+        let read = limited.read(&mut buffer).map_err(|error| match error.downcast::<Error>() {
+            Ok(error) => super::Failure::Pefc(error),
+            Err(error) => super::Failure::Stream(error),
+        })?;
         if read == 0 {
             return Ok(());
         }
@@ -295,24 +275,16 @@ pub(super) fn log(args: &LogArgs, output: &mut Output) -> Result {
             })?;
             continue;
         }
-        let when = generation
-            .time_s
-            .and_then(|seconds| i64::try_from(seconds).ok());
+        let when = generation.time_s.and_then(|seconds| i64::try_from(seconds).ok());
         let when = when.map_or_else(|| "no time recorded".to_owned(), time);
         output.line(&format!("generation {}  {when}", generation.number))?;
         let keys = count(key_count, "key");
         let contents = count(generation.object_count, "content");
         let bytes = size(generation.object_bytes);
-        output.line(&format!(
-            "  {keys}, {contents} of {bytes}; pack {}",
-            size(generation.end)
-        ))?;
+        output.line(&format!("  {keys}, {contents} of {bytes}; pack {}", size(generation.end)))?;
         output.line(&format!("  map root {}", hex(&generation.map_root)))?;
         let entries = number(generation.log_size);
-        output.line(&format!(
-            "  log root {} ({entries} entries)",
-            hex(&generation.log_root)
-        ))?;
+        output.line(&format!("  log root {} ({entries} entries)", hex(&generation.log_root)))?;
     }
     if pack.generation() == 0 {
         output.note("no generation yet: the log was never sealed")?;

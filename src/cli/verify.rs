@@ -61,11 +61,7 @@ pub(super) fn verify(args: &VerifyArgs, output: &mut Output) -> Result {
     } else {
         print(args, &report, output)?;
     }
-    Ok(if report.is_intact() && !torn {
-        Outcome::NotAuthenticated
-    } else {
-        Outcome::Damaged
-    })
+    Ok(if report.is_intact() && !torn { Outcome::NotAuthenticated } else { Outcome::Damaged })
 }
 
 fn json(report: &VerifyReport) -> JsonVerify<'_> {
@@ -74,25 +70,13 @@ fn json(report: &VerifyReport) -> JsonVerify<'_> {
     JsonVerify {
         intact: report.is_intact(),
         authenticated: false,
-        level: if report.level == VerifyLevel::Quick {
-            "quick"
-        } else {
-            "full"
-        },
+        level: if report.level == VerifyLevel::Quick { "quick" } else { "full" },
         problems: report
             .problems
             .iter()
-            .map(|p| JsonProblem {
-                rule: problem(p),
-                offset: p.offset,
-                what: &p.what,
-            })
+            .map(|p| JsonProblem { rule: problem(p), offset: p.offset, what: &p.what })
             .collect(),
-        lost_keys: report
-            .lost_keys
-            .iter()
-            .map(|(_, key)| JsonKey::new(key))
-            .collect(),
+        lost_keys: report.lost_keys.iter().map(|(_, key)| JsonKey::new(key)).collect(),
         torn_bytes: report.torn_bytes,
         checked: JsonChecked {
             file_bytes: checked.file_bytes,
@@ -106,18 +90,9 @@ fn json(report: &VerifyReport) -> JsonVerify<'_> {
             key_count: checked.key_count,
         },
         not_checked: &report.not_checked,
-        generation: report
-            .generation
-            .as_ref()
-            .map(|generation| generation.number),
-        map_root: report
-            .generation
-            .as_ref()
-            .map(|generation| hex(&generation.map_root)),
-        log_root: report
-            .generation
-            .as_ref()
-            .map(|generation| hex(&generation.log_root)),
+        generation: report.generation.as_ref().map(|generation| generation.number),
+        map_root: report.generation.as_ref().map(|generation| hex(&generation.map_root)),
+        log_root: report.generation.as_ref().map(|generation| hex(&generation.log_root)),
     }
 }
 
@@ -125,28 +100,15 @@ fn print(args: &VerifyArgs, report: &VerifyReport, output: &mut Output) -> Resul
     let path = args.pack.display();
     for problem in report.problems.iter().take(LINES_MAX) {
         let rule = problem.rule.map_or("io", |rule| rule.name());
-        output.line(&format!(
-            "damage[{rule}] at byte {}: {}",
-            problem.offset, problem.what
-        ))?;
+        output.line(&format!("damage[{rule}] at byte {}: {}", problem.offset, problem.what))?;
     }
-    if let Some(more) = report
-        .problems
-        .len()
-        .checked_sub(LINES_MAX)
-        .filter(|more| *more > 0)
-    {
+    if let Some(more) = report.problems.len().checked_sub(LINES_MAX).filter(|more| *more > 0) {
         output.line(&format!("… and {more} more"))?;
     }
     for (_, key) in report.lost_keys.iter().take(LINES_MAX) {
         output.line(&format!("lost: {}", printable(key)))?;
     }
-    if let Some(more) = report
-        .lost_keys
-        .len()
-        .checked_sub(LINES_MAX)
-        .filter(|more| *more > 0)
-    {
+    if let Some(more) = report.lost_keys.len().checked_sub(LINES_MAX).filter(|more| *more > 0) {
         output.line(&format!("… and {more} more"))?;
     }
     let checked = &report.checked;
@@ -208,14 +170,8 @@ struct JsonDamage<'a> {
 }
 
 pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
-    let write = WriteOptions {
-        replace: args.force,
-        ..WriteOptions::default()
-    };
-    let options = RecoverOptions {
-        write,
-        ..RecoverOptions::default()
-    };
+    let write = WriteOptions { replace: args.force, ..WriteOptions::default() };
+    let options = RecoverOptions { write, ..RecoverOptions::default() };
     let report = pefc::recover(&args.bad, &args.output, &options)?;
     if output.json() {
         output.object(&JsonRecover {
@@ -223,18 +179,10 @@ pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
             damage: report
                 .damage
                 .iter()
-                .map(|d| JsonDamage {
-                    offset: d.offset,
-                    len: d.len,
-                    what: &d.what,
-                })
+                .map(|d| JsonDamage { offset: d.offset, len: d.len, what: &d.what })
                 .collect(),
             recovered_key_count: report.recovered_key_count,
-            lost_keys: report
-                .lost_keys
-                .iter()
-                .map(|(_, key)| JsonKey::new(key))
-                .collect(),
+            lost_keys: report.lost_keys.iter().map(|(_, key)| JsonKey::new(key)).collect(),
             log_is_whole: report.log_is_whole,
             orphan_count: report.orphan_count,
             map_root: hex(&report.stats.map_root),
@@ -242,10 +190,7 @@ pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
     } else {
         for damage in &report.damage {
             let bytes = size(damage.len);
-            output.line(&format!(
-                "damage at byte {}: {bytes}, {}",
-                damage.offset, damage.what
-            ))?;
+            output.line(&format!("damage at byte {}: {bytes}, {}", damage.offset, damage.what))?;
         }
         for (_, key) in &report.lost_keys {
             output.line(&format!("lost: {}", printable(key)))?;
@@ -262,9 +207,5 @@ pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
         ))?;
     }
     let whole = report.lost_keys.is_empty() && report.log_is_whole;
-    Ok(if whole {
-        Outcome::Done
-    } else {
-        Outcome::Partial
-    })
+    Ok(if whole { Outcome::Done } else { Outcome::Partial })
 }

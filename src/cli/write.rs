@@ -99,13 +99,9 @@ impl Excludes {
             };
         }
         let build = |set: &GlobSetBuilder| {
-            set.build()
-                .map_err(|error| Error::new(ErrorKind::Usage, "--exclude").because(error))
+            set.build().map_err(|error| Error::new(ErrorKind::Usage, "--exclude").because(error))
         };
-        Ok(Self {
-            names: build(&names)?,
-            paths: build(&paths)?,
-        })
+        Ok(Self { names: build(&names)?, paths: build(&paths)? })
     }
 
     pub(super) fn matches(&self, key: &[u8]) -> bool {
@@ -212,11 +208,7 @@ fn tell(
     before: u64,
     output: &mut Output,
 ) -> Result {
-    let outcome = if report.problems.is_empty() {
-        Outcome::Done
-    } else {
-        Outcome::Partial
-    };
+    let outcome = if report.problems.is_empty() { Outcome::Done } else { Outcome::Partial };
     if output.json() {
         output.object(&JsonWrite {
             pack: args.pack.display().to_string(),
@@ -247,11 +239,7 @@ fn tell(
     }
     for problem in report.problems.iter().take(WARNINGS_MAX) {
         let key = printable(&problem.key);
-        output.warn(&format!(
-            "{key}: {}: {}",
-            problem.kind.name(),
-            problem.error
-        ));
+        output.warn(&format!("{key}: {}: {}", problem.kind.name(), problem.error));
     }
     for warning in report.portability.iter().take(WARNINGS_MAX) {
         output.warn(&format!("{}: {}", printable(&warning.key), warning.what));
@@ -264,9 +252,7 @@ fn tell(
     }
     let pack = args.pack.display();
     if stats.generation == before {
-        output.note(&format!(
-            "{pack}: nothing changed, generation {before} stays"
-        ))?;
+        output.note(&format!("{pack}: nothing changed, generation {before} stays"))?;
         return Ok(outcome);
     }
     let files = count(report.file_count, "file");

@@ -21,13 +21,7 @@ impl Vfs for RealFs {
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        open(
-            fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(true),
-            path,
-        )
+        open(fs::OpenOptions::new().read(true).write(true).create_new(true), path)
     }
 
     #[cfg(target_os = "linux")]
@@ -154,10 +148,7 @@ fn lock_holder(file: &fs::File) -> Option<LockHolder> {
         if held { pid.parse().ok() } else { None }
     })?;
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-    Some(LockHolder {
-        pid,
-        program: program.map(|name| name.trim_end().to_owned()),
-    })
+    Some(LockHolder { pid, program: program.map(|name| name.trim_end().to_owned()) })
 }
 
 /// The clock of the operating system.

@@ -130,10 +130,9 @@ impl Metadata {
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         let (rdev_major, rdev_minor) = match kind {
-            FileKind::CharDevice | FileKind::BlockDevice => (
-                rustix::fs::major(stat.st_rdev),
-                rustix::fs::minor(stat.st_rdev),
-            ),
+            FileKind::CharDevice | FileKind::BlockDevice => {
+                (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
+            }
             _ => (0, 0),
         };
         Ok(Self {
@@ -174,10 +173,7 @@ impl Metadata {
 /// An integer in the width that we use, whatever width this system's structures have.
 fn number<A: TryInto<B>, B>(value: A) -> io::Result<B> {
     value.try_into().map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a number of the file system is out of range",
-        )
+        io::Error::new(io::ErrorKind::InvalidData, "a number of the file system is out of range")
     })
 }
 
@@ -270,14 +266,13 @@ pub fn check_path(path: &[u8]) -> Result<(), UnsafePath> {
     } else if path.starts_with(b"/") {
         Some(Rule::Absolute)
     } else {
-        path.split(|&byte| byte == b'/')
-            .find_map(|component| match component {
-                b"" => Some(Rule::EmptyComponent),
-                b"." => Some(Rule::CurrentDir),
-                b".." => Some(Rule::ParentDir),
-                long if long.len() > MAX_COMPONENT_BYTES => Some(Rule::ComponentTooLong),
-                _ => None,
-            })
+        path.split(|&byte| byte == b'/').find_map(|component| match component {
+            b"" => Some(Rule::EmptyComponent),
+            b"." => Some(Rule::CurrentDir),
+            b".." => Some(Rule::ParentDir),
+            long if long.len() > MAX_COMPONENT_BYTES => Some(Rule::ComponentTooLong),
+            _ => None,
+        })
     };
     rule.map_or(Ok(()), |rule| Err(refused(path, rule)))
 }
@@ -291,8 +286,5 @@ fn check_name(name: &[u8]) -> Result<(), UnsafePath> {
 }
 
 fn refused(path: &[u8], rule: Rule) -> UnsafePath {
-    UnsafePath {
-        path: path.to_vec(),
-        rule,
-    }
+    UnsafePath { path: path.to_vec(), rule }
 }

@@ -127,10 +127,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
-        let end = self
-            .at
-            .checked_add(len)
-            .filter(|end| *end <= self.bytes.len());
+        let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
         let end = end.ok_or(self.fault(Rule::Truncated))?;
         let taken = &self.bytes[self.at..end];
         self.at = end;
@@ -146,10 +143,7 @@ impl<'a> Reader<'a> {
             24..28 => 1_usize << (info - 24),
             _ => return Err(start.fault(Rule::Cbor)), // reserved, or of indefinite length
         };
-        let value = self
-            .take(len)?
-            .iter()
-            .fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+        let value = self.take(len)?.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
         let least = match len {
             1 => 24,
             2 => 0x100,
@@ -165,11 +159,7 @@ impl<'a> Reader<'a> {
     fn expect(&mut self, major: u8) -> Result<u64> {
         let start = self.clone();
         let (found, value) = self.head()?;
-        if found == major {
-            Ok(value)
-        } else {
-            Err(start.fault(Rule::Cbor))
-        }
+        if found == major { Ok(value) } else { Err(start.fault(Rule::Cbor)) }
     }
 
     /// An unsigned integer.
@@ -204,9 +194,7 @@ impl<'a> Reader<'a> {
     /// A byte string of exactly `N` bytes.
     pub fn byte_array<const N: usize>(&mut self) -> Result<[u8; N]> {
         let start = self.clone();
-        self.bytes()?
-            .try_into()
-            .map_err(|_| start.fault(Rule::Cbor))
+        self.bytes()?.try_into().map_err(|_| start.fault(Rule::Cbor))
     }
 
     /// A text string.
@@ -246,11 +234,7 @@ impl<'a> Reader<'a> {
 
     /// `null`, or what `read` takes.
     pub fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
-        if self.null() {
-            Ok(None)
-        } else {
-            read(self).map(Some)
-        }
+        if self.null() { Ok(None) } else { read(self).map(Some) }
     }
 
     /// Passes over any item of the subset and returns its bytes.
@@ -265,9 +249,7 @@ impl<'a> Reader<'a> {
         let (major, value) = self.head()?;
         match major {
             UINT | NEGATIVE => Ok(()),
-            BYTES => self
-                .take(usize::try_from(value).unwrap_or(usize::MAX))
-                .map(drop),
+            BYTES => self.take(usize::try_from(value).unwrap_or(usize::MAX)).map(drop),
             TEXT => {
                 self.at = start.at;
                 self.text().map(drop)
@@ -288,11 +270,7 @@ impl<'a> Reader<'a> {
 
     /// Fails unless everything was taken.
     pub fn end(&self) -> Result<()> {
-        if self.at == self.bytes.len() {
-            Ok(())
-        } else {
-            Err(self.fault(Rule::Trailing))
-        }
+        if self.at == self.bytes.len() { Ok(()) } else { Err(self.fault(Rule::Trailing)) }
     }
 }
 
@@ -395,18 +373,7 @@ mod tests {
 
     #[test]
     fn numbers_take_the_fewest_bytes_and_come_back() {
-        for value in [
-            0,
-            23,
-            24,
-            255,
-            256,
-            65_535,
-            65_536,
-            u64::from(u32::MAX),
-            1 << 32,
-            u64::MAX,
-        ] {
+        for value in [0, 23, 24, 255, 256, 65_535, 65_536, u64::from(u32::MAX), 1 << 32, u64::MAX] {
             let mut writer = Writer::default();
             writer.uint(value);
             let bytes = writer.finish();

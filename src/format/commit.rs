@@ -105,9 +105,7 @@ impl Commit {
             out.extend_from_slice(&section.frame_offset.to_le_bytes());
             out.extend_from_slice(section.head_hash.as_bytes());
         }
-        self.frontier
-            .iter()
-            .for_each(|node| out.extend_from_slice(node));
+        self.frontier.iter().for_each(|node| out.extend_from_slice(node));
         out.extend_from_slice(&self.segment_offset.to_le_bytes());
         out.extend_from_slice(&self.frame_offset.to_le_bytes());
         out.extend_from_slice(&TRAILER_MAGIC);
@@ -130,12 +128,7 @@ impl Commit {
         let trailer_at = frontier_at + frontier_count * 32;
         if bytes.len() != trailer_at + TRAILER_LEN {
             let (found, expected) = (bytes.len() as u64, (trailer_at + TRAILER_LEN) as u64);
-            return Err(FormatError::numbers(
-                Rule::Length,
-                SECTIONS_AT as u64,
-                found,
-                expected,
-            ));
+            return Err(FormatError::numbers(Rule::Length, SECTIONS_AT as u64, found, expected));
         }
         let trailer = Trailer::decode(&array(bytes, trailer_at))
             .ok_or(FormatError::new(Rule::Trailer, trailer_at as u64))?;
@@ -155,11 +148,7 @@ impl Commit {
         }
         let (next_unit, covers_from) = (u64_at(bytes, NEXT_UNIT_AT), u64_at(bytes, COVERS_FROM_AT));
         let footer = if bytes[FLAGS_AT] & FLAG_FOOTER != 0 {
-            Some(Footer {
-                covers_from,
-                next_unit,
-                sections,
-            })
+            Some(Footer { covers_from, next_unit, sections })
         } else if section_count != 0 || next_unit != 0 || covers_from != 0 {
             return fault(Rule::Commit, FLAGS_AT);
         } else {
@@ -197,10 +186,7 @@ impl Commit {
         if (self.generation == 0) != self.seal.is_none() || (self.seal.is_none() && seal != 0) {
             return fault(SEAL_AT);
         }
-        if self
-            .seal
-            .is_some_and(|seal| seal.frame_offset() >= self.frame_offset)
-        {
+        if self.seal.is_some_and(|seal| seal.frame_offset() >= self.frame_offset) {
             return fault(SEAL_AT);
         }
         if self.previous_commit >= self.frame_offset {
@@ -213,10 +199,7 @@ impl Commit {
             let ordered = footer.covers_from <= self.segment_offset
                 && (footer.next_unit == 0) == (footer.covers_from == 0)
                 && (footer.next_unit == 0 || footer.next_unit < footer.covers_from)
-                && footer
-                    .sections
-                    .iter()
-                    .all(|section| section.frame_offset < self.frame_offset);
+                && footer.sections.iter().all(|section| section.frame_offset < self.frame_offset);
             if !ordered {
                 return fault(NEXT_UNIT_AT);
             }
@@ -238,10 +221,8 @@ impl Trailer {
     /// Reads a trailer; `None` if these bytes are not one.
     #[must_use]
     pub fn decode(bytes: &[u8; TRAILER_LEN]) -> Option<Self> {
-        (bytes[16..] == TRAILER_MAGIC).then(|| Self {
-            segment_offset: u64_at(bytes, 0),
-            frame_offset: u64_at(bytes, 8),
-        })
+        (bytes[16..] == TRAILER_MAGIC)
+            .then(|| Self { segment_offset: u64_at(bytes, 0), frame_offset: u64_at(bytes, 8) })
     }
 }
 
@@ -277,11 +258,7 @@ mod tests {
             footer: Some(Footer {
                 covers_from: 600,
                 next_unit: 512,
-                sections: vec![Section {
-                    kind: 7,
-                    frame_offset: 700,
-                    head_hash: Hash::of(b"h"),
-                }],
+                sections: vec![Section { kind: 7, frame_offset: 700, head_hash: Hash::of(b"h") }],
             }),
             frontier: vec![[1; 32], [2; 32]],
             segment_offset: 600,
@@ -294,10 +271,7 @@ mod tests {
         let bytes = commit().encode();
         assert_eq!(bytes.len(), 72 + 48 + 64 + 24);
         assert_eq!(Commit::decode(&bytes, 1000), Ok(commit()));
-        let plain = Commit {
-            footer: None,
-            ..commit()
-        };
+        let plain = Commit { footer: None, ..commit() };
         assert_eq!(Commit::decode(&plain.encode(), 1000), Ok(plain));
     }
 
@@ -320,10 +294,7 @@ mod tests {
             assert_eq!(error.rule, Rule::Commit, "case {number}");
         }
         let bytes = commit().encode();
-        assert_eq!(
-            Commit::decode(&bytes, 1008).unwrap_err().rule,
-            Rule::Trailer
-        );
+        assert_eq!(Commit::decode(&bytes, 1008).unwrap_err().rule, Rule::Trailer);
         for len in 0..bytes.len() {
             assert!(Commit::decode(&bytes[..len], 1000).is_err());
         }

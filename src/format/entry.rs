@@ -128,10 +128,7 @@ pub struct RawPairs<'a> {
 
 impl RawPairs<'_> {
     fn into_owned(self) -> RawPairs<'static> {
-        RawPairs {
-            count: self.count,
-            bytes: Cow::Owned(self.bytes.into_owned()),
-        }
+        RawPairs { count: self.count, bytes: Cow::Owned(self.bytes.into_owned()) }
     }
 }
 
@@ -280,11 +277,7 @@ impl Attributes<'_> {
             writer.uint(8).bytes(target);
         }
         if let Some((major, minor)) = self.device {
-            writer
-                .uint(9)
-                .array(2)
-                .uint(major.into())
-                .uint(minor.into());
+            writer.uint(9).array(2).uint(major.into()).uint(minor.into());
         }
         writer.raw(&self.other.bytes);
     }
@@ -307,9 +300,7 @@ impl<'a> Attributes<'a> {
             match known {
                 Some(0) => {
                     let number = reader.uint()?;
-                    let kind = FileKind::ALL
-                        .into_iter()
-                        .find(|kind| *kind as u64 == number);
+                    let kind = FileKind::ALL.into_iter().find(|kind| *kind as u64 == number);
                     match kind.filter(|kind| *kind != FileKind::File) {
                         Some(kind) => found.kind = kind,
                         None => return fault,
@@ -336,20 +327,16 @@ impl<'a> Attributes<'a> {
                         reader.any()?;
                     }
                     let pairs = &bytes[start.position()..reader.position()];
-                    found.other = RawPairs {
-                        count: count - index,
-                        bytes: Cow::Borrowed(pairs),
-                    };
+                    found.other = RawPairs { count: count - index, bytes: Cow::Borrowed(pairs) };
                     break;
                 }
             }
         }
         let fault = Err(reader.fault(Rule::Entry));
         found.mtime = match (seconds, nanoseconds) {
-            (Some(seconds), nanoseconds) => Some(FileTime {
-                seconds,
-                nanoseconds: nanoseconds.unwrap_or(0),
-            }),
+            (Some(seconds), nanoseconds) => {
+                Some(FileTime { seconds, nanoseconds: nanoseconds.unwrap_or(0) })
+            }
             (None, None) => None,
             (None, Some(_)) => return fault,
         };
@@ -357,10 +344,7 @@ impl<'a> Attributes<'a> {
         let mode_ok = found.mode.is_none_or(|mode| mode <= 0o7777);
         let has_target = matches!(found.kind, FileKind::Symlink | FileKind::HardLink);
         let has_device = matches!(found.kind, FileKind::CharDevice | FileKind::BlockDevice);
-        let target_ok = found
-            .target
-            .as_ref()
-            .is_some_and(|target| !target.is_empty())
+        let target_ok = found.target.as_ref().is_some_and(|target| !target.is_empty())
             == has_target
             && found.target.is_some() == has_target;
         if nanoseconds_ok && mode_ok && target_ok && found.device.is_some() == has_device {
@@ -417,54 +401,28 @@ impl<'a> Entry<'a> {
         let mut writer = Writer::default();
         match self {
             Self::Genesis(genesis) => {
-                writer
-                    .array(7)
-                    .uint(ENTRY_VERSION)
-                    .uint(0)
-                    .text(&genesis.origin);
-                writer
-                    .bytes(&genesis.nonce)
-                    .uint(genesis.threshold)
-                    .array(genesis.vkeys.len());
+                writer.array(7).uint(ENTRY_VERSION).uint(0).text(&genesis.origin);
+                writer.bytes(&genesis.nonce).uint(genesis.threshold).array(genesis.vkeys.len());
                 texts_out(&mut writer, &genesis.vkeys);
                 writer.map(genesis.params.count).raw(&genesis.params.bytes);
             }
             Self::Put(put) => {
-                writer
-                    .array(9)
-                    .uint(ENTRY_VERSION)
-                    .uint(1)
-                    .uint(put.space.into())
-                    .bytes(&put.key);
+                writer.array(9).uint(ENTRY_VERSION).uint(1).uint(put.space.into()).bytes(&put.key);
                 match put.content {
                     Some(content) => writer.bytes(content.name.as_bytes()).uint(content.len),
                     None => writer.null().uint(0),
                 };
-                optional(&mut writer, put.sha256.as_ref(), |writer, hash| {
-                    writer.bytes(hash)
-                });
-                optional(&mut writer, put.media_type.as_ref(), |writer, t| {
-                    writer.text(t)
-                });
+                optional(&mut writer, put.sha256.as_ref(), |writer, hash| writer.bytes(hash));
+                optional(&mut writer, put.media_type.as_ref(), |writer, t| writer.text(t));
                 put.attributes.encode(&mut writer);
             }
             Self::Delete(delete) => {
-                writer
-                    .array(5)
-                    .uint(ENTRY_VERSION)
-                    .uint(2)
-                    .uint(delete.space.into());
+                writer.array(5).uint(ENTRY_VERSION).uint(2).uint(delete.space.into());
                 writer.bytes(&delete.key);
-                optional(&mut writer, delete.reason.as_ref(), |writer, t| {
-                    writer.text(t)
-                });
+                optional(&mut writer, delete.reason.as_ref(), |writer, t| writer.text(t));
             }
             Self::Keys(keys) => {
-                writer
-                    .array(6)
-                    .uint(ENTRY_VERSION)
-                    .uint(3)
-                    .uint(keys.sequence);
+                writer.array(6).uint(ENTRY_VERSION).uint(3).uint(keys.sequence);
                 writer.uint(keys.threshold).array(keys.vkeys.len());
                 texts_out(&mut writer, &keys.vkeys);
                 writer.array(keys.revoked.len());
@@ -475,21 +433,12 @@ impl<'a> Entry<'a> {
             Self::Seal(seal) => {
                 writer.array(7).uint(ENTRY_VERSION).uint(4);
                 writer.array(2).uint(seal.map_size).bytes(&seal.map_root);
-                optional(
-                    &mut writer,
-                    seal.previous.as_ref(),
-                    |writer, (size, root)| writer.array(2).uint(*size).bytes(root),
-                );
-                writer
-                    .array(2)
-                    .uint(seal.object_count)
-                    .uint(seal.object_bytes);
-                optional(&mut writer, seal.time_s.as_ref(), |writer, time| {
-                    writer.uint(*time)
+                optional(&mut writer, seal.previous.as_ref(), |writer, (size, root)| {
+                    writer.array(2).uint(*size).bytes(root)
                 });
-                writer
-                    .map(seal.attributes.count)
-                    .raw(&seal.attributes.bytes);
+                writer.array(2).uint(seal.object_count).uint(seal.object_bytes);
+                optional(&mut writer, seal.time_s.as_ref(), |writer, time| writer.uint(*time));
+                writer.map(seal.attributes.count).raw(&seal.attributes.bytes);
             }
         }
         writer.finish()
@@ -557,16 +506,11 @@ impl Entry<'_> {
                 sequence: keys.sequence,
                 threshold: keys.threshold,
                 vkeys: texts(keys.vkeys),
-                revoked: keys
-                    .revoked
-                    .into_iter()
-                    .map(|(key, at)| (own_text(key), at))
-                    .collect(),
+                revoked: keys.revoked.into_iter().map(|(key, at)| (own_text(key), at)).collect(),
             }),
-            Self::Seal(seal) => Entry::Seal(Seal {
-                attributes: seal.attributes.into_owned(),
-                ..seal
-            }),
+            Self::Seal(seal) => {
+                Entry::Seal(Seal { attributes: seal.attributes.into_owned(), ..seal })
+            }
         }
     }
 }
@@ -601,39 +545,21 @@ fn decode_put<'a>(reader: &mut Reader<'a>, bytes: &'a [u8]) -> Result<Put<'a>> {
     let name = reader.optional(Reader::byte_array)?;
     let start = reader.clone();
     let len = reader.uint()?;
-    let content = name.map(|name| Content {
-        name: Hash::from_bytes(name),
-        len,
-    });
+    let content = name.map(|name| Content { name: Hash::from_bytes(name), len });
     let sha256 = reader.optional(Reader::byte_array)?;
     let media_type = reader.optional(|reader| reader.text().map(Cow::Borrowed))?;
     let attributes = Attributes::decode(reader, bytes)?;
     let is_file = attributes.kind == FileKind::File;
     let without_content = content.is_none() && len == 0 && sha256.is_none();
-    if !(if is_file {
-        content.is_some()
-    } else {
-        without_content
-    }) {
+    if !(if is_file { content.is_some() } else { without_content }) {
         return Err(start.fault(Rule::Entry));
     }
-    Ok(Put {
-        space,
-        key,
-        content,
-        sha256,
-        media_type,
-        attributes,
-    })
+    Ok(Put { space, key, content, sha256, media_type, attributes })
 }
 
 fn decode_seal<'a>(reader: &mut Reader<'a>, bytes: &'a [u8]) -> Result<Seal<'a>> {
     let pair = |reader: &mut Reader<'a>| {
-        if reader.array()? == 2 {
-            Ok(())
-        } else {
-            Err(reader.fault(Rule::Entry))
-        }
+        if reader.array()? == 2 { Ok(()) } else { Err(reader.fault(Rule::Entry)) }
     };
     pair(reader)?;
     let (map_size, map_root) = (reader.uint()?, reader.byte_array()?);
@@ -654,9 +580,7 @@ fn decode_seal<'a>(reader: &mut Reader<'a>, bytes: &'a [u8]) -> Result<Seal<'a>>
 }
 
 fn texts<'a>(reader: &mut Reader<'a>) -> Result<Vec<Cow<'a, str>>> {
-    (0..reader.array()?)
-        .map(|_| reader.text().map(Cow::Borrowed))
-        .collect()
+    (0..reader.array()?).map(|_| reader.text().map(Cow::Borrowed)).collect()
 }
 
 fn revoked<'a>(reader: &mut Reader<'a>) -> Result<Vec<(Cow<'a, str>, u64)>> {
@@ -676,10 +600,7 @@ fn raw_pairs<'a>(reader: &mut Reader<'a>, bytes: &'a [u8]) -> Result<RawPairs<'a
         order.key(reader, |key| key.uint().map(drop))?;
         reader.any()?;
     }
-    Ok(RawPairs {
-        count,
-        bytes: Cow::Borrowed(&bytes[start..reader.position()]),
-    })
+    Ok(RawPairs { count, bytes: Cow::Borrowed(&bytes[start..reader.position()]) })
 }
 
 #[cfg(test)]
@@ -687,10 +608,7 @@ mod tests {
     use super::*;
 
     fn put(attributes: Attributes<'static>) -> Entry<'static> {
-        let content = Some(Content {
-            name: Hash::of(b"x"),
-            len: 1,
-        });
+        let content = Some(Content { name: Hash::of(b"x"), len: 1 });
         let content = content.filter(|_| attributes.kind == FileKind::File);
         Entry::Put(Put {
             space: SPACE_PATH,
@@ -703,20 +621,14 @@ mod tests {
     }
 
     fn examples() -> Vec<Entry<'static>> {
-        let mtime = Some(FileTime {
-            seconds: -5,
-            nanoseconds: 7,
-        });
+        let mtime = Some(FileTime { seconds: -5, nanoseconds: 7 });
         vec![
             Entry::Genesis(Genesis {
                 origin: "example.org/log".into(),
                 nonce: [7; 16],
                 threshold: 1,
                 vkeys: vec!["name+abc+def".into()],
-                params: RawPairs {
-                    count: 1,
-                    bytes: Cow::Borrowed(&[0x01, 0x02]),
-                },
+                params: RawPairs { count: 1, bytes: Cow::Borrowed(&[0x01, 0x02]) },
             }),
             put(Attributes::default()),
             put(Attributes {
@@ -726,10 +638,7 @@ mod tests {
                 user: Some("root".into()),
                 group: Some("wheel".into()),
                 mtime,
-                other: RawPairs {
-                    count: 2,
-                    bytes: Cow::Borrowed(&[0x0b, 0xf5, 0x61, b'a', 0x80]),
-                },
+                other: RawPairs { count: 2, bytes: Cow::Borrowed(&[0x0b, 0xf5, 0x61, b'a', 0x80]) },
                 ..Attributes::default()
             }),
             put(Attributes {
@@ -806,29 +715,10 @@ mod tests {
 
     #[test]
     fn keys_follow_the_rules_of_their_space() {
-        for good in [
-            &b"a"[..],
-            b"a/b",
-            b"a..b/...",
-            b" ",
-            b"\xff\xfe",
-            b"a\nb",
-            b"con",
-        ] {
+        for good in [&b"a"[..], b"a/b", b"a..b/...", b" ", b"\xff\xfe", b"a\nb", b"con"] {
             assert_eq!(check_key(SPACE_PATH, good), Ok(()), "{good:?}");
         }
-        for bad in [
-            &b""[..],
-            b"/a",
-            b"a/",
-            b"a//b",
-            b".",
-            b"..",
-            b"a/../b",
-            b"./a",
-            b"a\0",
-            b"/",
-        ] {
+        for bad in [&b""[..], b"/a", b"a/", b"a//b", b".", b"..", b"a/../b", b"./a", b"a\0", b"/"] {
             assert_eq!(check_key(SPACE_PATH, bad), Err(Rule::Key), "{bad:?}");
         }
         assert_eq!(check_key(SPACE_STORAGE, b"../x\0"), Ok(()));
@@ -841,39 +731,20 @@ mod tests {
         for (fault, attributes) in [
             (
                 "a target on a file",
-                Attributes {
-                    target: Some(Cow::Borrowed(b"x")),
-                    ..Attributes::default()
-                },
+                Attributes { target: Some(Cow::Borrowed(b"x")), ..Attributes::default() },
             ),
             (
                 "a link without target",
-                Attributes {
-                    kind: FileKind::Symlink,
-                    ..Attributes::default()
-                },
+                Attributes { kind: FileKind::Symlink, ..Attributes::default() },
             ),
             (
                 "a device without numbers",
-                Attributes {
-                    kind: FileKind::CharDevice,
-                    ..Attributes::default()
-                },
+                Attributes { kind: FileKind::CharDevice, ..Attributes::default() },
             ),
-            (
-                "mode with type bits",
-                Attributes {
-                    mode: Some(0o100_644),
-                    ..Attributes::default()
-                },
-            ),
+            ("mode with type bits", Attributes { mode: Some(0o100_644), ..Attributes::default() }),
         ] {
             let bytes = put(attributes).encode();
-            assert_eq!(
-                Entry::decode(&bytes).unwrap_err().rule,
-                Rule::Entry,
-                "{fault}"
-            );
+            assert_eq!(Entry::decode(&bytes).unwrap_err().rule, Rule::Entry, "{fault}");
         }
     }
 }

@@ -84,9 +84,7 @@ impl FrameKind {
     fn from_number(number: u8) -> Option<Self> {
         match number {
             128.. => Some(Self::Skippable(number)),
-            _ => Self::DEFINED
-                .into_iter()
-                .find(|kind| kind.number() == number),
+            _ => Self::DEFINED.into_iter().find(|kind| kind.number() == number),
         }
     }
 
@@ -133,12 +131,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    const ALL: [Self; 4] = [
-        Self::Raw,
-        Self::Zstd,
-        Self::ZstdPrefix,
-        Self::ZstdDictionary,
-    ];
+    const ALL: [Self; 4] = [Self::Raw, Self::Zstd, Self::ZstdPrefix, Self::ZstdDictionary];
 
     /// The name in tables and in `--json`.
     #[must_use]
@@ -236,9 +229,7 @@ impl FrameHeader {
         let Some(kind) = FrameKind::from_number(bytes[KIND_AT]) else {
             return numbers(Rule::FrameKind, KIND_AT, bytes[KIND_AT].into(), 9);
         };
-        let codec = Codec::ALL
-            .into_iter()
-            .find(|codec| *codec as u8 == bytes[CODEC_AT]);
+        let codec = Codec::ALL.into_iter().find(|codec| *codec as u8 == bytes[CODEC_AT]);
         let Some(codec) = codec.filter(|codec| kind.allows(*codec)) else {
             return fault(Rule::Codec, CODEC_AT);
         };
@@ -274,11 +265,7 @@ impl FrameHeader {
                 most.into(),
             );
         }
-        let flags = if kind == FrameKind::Entries {
-            FLAG_SORTED
-        } else {
-            0
-        };
+        let flags = if kind == FrameKind::Entries { FLAG_SORTED } else { 0 };
         if header.flags & !flags != 0 {
             return fault(Rule::Reserved, FLAGS_AT);
         }
@@ -319,12 +306,7 @@ impl FrameHeader {
         // Every other item takes a byte at least, and a record's table row only counts if it does.
         let most = if single { 1 } else { header.raw_bytes };
         if header.item_count > most {
-            return numbers(
-                Rule::Length,
-                ITEMS_AT,
-                header.item_count.into(),
-                most.into(),
-            );
+            return numbers(Rule::Length, ITEMS_AT, header.item_count.into(), most.into());
         }
         Ok(header)
     }
@@ -344,8 +326,7 @@ impl FrameHeader {
     /// File offset behind the payload, before padding.
     #[must_use]
     pub const fn payload_end(&self) -> u64 {
-        self.payload_offset()
-            .saturating_add(self.stored_bytes as u64)
+        self.payload_offset().saturating_add(self.stored_bytes as u64)
     }
 
     /// File offset of what follows: the next frame or segment, or the end.
@@ -368,9 +349,7 @@ impl FrameHeader {
     pub fn split_payload<'a>(&self, payload: &'a [u8]) -> (Vec<Hash>, &'a [u8]) {
         let count = usize::from(self.reference_count) * Hash::LEN;
         let (names, body) = payload.split_at(count.min(payload.len()));
-        let names = names
-            .chunks_exact(Hash::LEN)
-            .map(|name| Hash::from_bytes(array(name, 0)));
+        let names = names.chunks_exact(Hash::LEN).map(|name| Hash::from_bytes(array(name, 0)));
         (names.collect(), body)
     }
 }
@@ -419,9 +398,7 @@ mod tests {
         assert_eq!(&bytes[..8], b"\xb1FRM\x01\x02\x02\x00");
         assert_eq!(
             &bytes[8..32],
-            [
-                0xe8, 3, 0, 0, 0x88, 0x13, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0
-            ]
+            [0xe8, 3, 0, 0, 0x88, 0x13, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0]
         );
         assert_eq!(&bytes[64..72], b"previous");
         assert_eq!(FrameHeader::decode(&bytes, 64), Ok(header()));
@@ -448,19 +425,14 @@ mod tests {
             (Rule::Reserved, |h| h.flags = 1),
             (Rule::Length, |h| h.stored_bytes = 63),
             (Rule::Length, |h| h.raw_bytes = 900),
-            (Rule::Limit, |h| {
-                h.raw_bytes = super::super::FRAME_RAW_BYTES_MAX + 1
-            }),
+            (Rule::Limit, |h| h.raw_bytes = super::super::FRAME_RAW_BYTES_MAX + 1),
             (Rule::Limit, |h| h.item_count = 0),
             (Rule::Offset, |h| h.offset = 72),
         ];
         for (rule, break_it) in cases {
             let mut bad = header();
             break_it(&mut bad);
-            assert_eq!(
-                FrameHeader::decode(&bad.encode(), 64).unwrap_err().rule,
-                rule
-            );
+            assert_eq!(FrameHeader::decode(&bad.encode(), 64).unwrap_err().rule, rule);
         }
     }
 
@@ -470,16 +442,10 @@ mod tests {
         bytes[KIND_AT] = 200;
         let check = check_of(&bytes[..CHECK_AT]);
         bytes[CHECK_AT..].copy_from_slice(&check);
-        assert_eq!(
-            FrameHeader::decode(&bytes, 64).unwrap().kind,
-            FrameKind::Skippable(200)
-        );
+        assert_eq!(FrameHeader::decode(&bytes, 64).unwrap().kind, FrameKind::Skippable(200));
         bytes[KIND_AT] = 100;
         let check = check_of(&bytes[..CHECK_AT]);
         bytes[CHECK_AT..].copy_from_slice(&check);
-        assert_eq!(
-            FrameHeader::decode(&bytes, 64).unwrap_err().rule,
-            Rule::FrameKind
-        );
+        assert_eq!(FrameHeader::decode(&bytes, 64).unwrap_err().rule, Rule::FrameKind);
     }
 }

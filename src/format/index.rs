@@ -38,11 +38,7 @@ impl SectionShape {
         if region_len.div_ceil(PAGE_BYTES) != page_count {
             return Err(fault);
         }
-        Ok(Self {
-            page_count,
-            head_len,
-            region_len,
-        })
+        Ok(Self { page_count, head_len, region_len })
     }
 }
 
@@ -62,20 +58,14 @@ impl<'a> SectionHead<'a> {
         if bytes.len() < 16 || !bytes.len().is_multiple_of(16) {
             return Err(FormatError::new(Rule::Length, 0));
         }
-        Ok(Self {
-            count: u64_at(bytes, 0),
-            parameter: u64_at(bytes, 8),
-            table: &bytes[16..],
-        })
+        Ok(Self { count: u64_at(bytes, 0), parameter: u64_at(bytes, 8), table: &bytes[16..] })
     }
 
     /// The hash of page `page`.
     #[must_use]
     pub fn page_hash(&self, page: u64) -> Option<Hash> {
         let at = usize::try_from(page).ok()?.checked_mul(Hash::LEN)?;
-        self.table
-            .get(at..at + Hash::LEN)
-            .map(|hash| Hash::from_bytes(array(hash, 0)))
+        self.table.get(at..at + Hash::LEN).map(|hash| Hash::from_bytes(array(hash, 0)))
     }
 }
 
@@ -86,9 +76,7 @@ pub fn section(count: u64, parameter: u64, region: &[u8]) -> (Vec<u8>, Hash) {
     let mut payload = Vec::with_capacity(region.len() + region.len() / 500 + 64);
     payload.extend_from_slice(&count.to_le_bytes());
     payload.extend_from_slice(&parameter.to_le_bytes());
-    region
-        .chunks(page)
-        .for_each(|page| payload.extend_from_slice(Hash::of(page).as_bytes()));
+    region.chunks(page).for_each(|page| payload.extend_from_slice(Hash::of(page).as_bytes()));
     let head_hash = Hash::of(&payload);
     payload.extend_from_slice(region);
     (payload, head_hash)
@@ -120,10 +108,7 @@ impl ObjectRow {
     pub fn decode(bytes: &[u8; Self::LEN]) -> Result<Self> {
         let place = Locator::from_number(u64_at(bytes, 8));
         let place = place.ok_or(FormatError::new(Rule::Index, 8))?;
-        Ok(Self {
-            prefix: Prefix::from_bytes(array(bytes, 0)),
-            place,
-        })
+        Ok(Self { prefix: Prefix::from_bytes(array(bytes, 0)), place })
     }
 }
 
@@ -149,16 +134,12 @@ pub fn object_index(rows: &[ObjectRow]) -> (Vec<u8>, Hash) {
     let mut row = 0_u32;
     for bucket in 0..buckets {
         // `row` stays below 2^32: an index frame's 32-bit length ends at 2^28 rows.
-        while rows
-            .get(row as usize)
-            .is_some_and(|next| next.prefix.top_bits(bits) == bucket)
-        {
+        while rows.get(row as usize).is_some_and(|next| next.prefix.top_bits(bits) == bucket) {
             row += 1;
         }
         region.extend_from_slice(&row.to_le_bytes());
     }
-    rows.iter()
-        .for_each(|row| region.extend_from_slice(&row.encode()));
+    rows.iter().for_each(|row| region.extend_from_slice(&row.encode()));
     section(count, bits.into(), &region)
 }
 
@@ -202,9 +183,7 @@ pub fn key_directory(frames: &[(u64, Vec<u8>)], key_count: u64) -> (Vec<u8>, Has
         region.extend_from_slice(&key_len.to_le_bytes());
         key_at = key_at.saturating_add(key_len);
     }
-    frames
-        .iter()
-        .for_each(|(_, key)| region.extend_from_slice(key));
+    frames.iter().for_each(|(_, key)| region.extend_from_slice(key));
     section(frames.len() as u64, key_count, &region)
 }
 
@@ -219,11 +198,7 @@ pub struct KeyRow {
 
 /// Appends `row` to the body of a `keys` frame in which `previous` came before.
 pub fn put_key_row(out: &mut Vec<u8>, previous: &[u8], row: &KeyRow) {
-    let shared = previous
-        .iter()
-        .zip(&row.key)
-        .take_while(|(a, b)| a == b)
-        .count();
+    let shared = previous.iter().zip(&row.key).take_while(|(a, b)| a == b).count();
     put_uvarint(out, shared as u64);
     put_uvarint(out, (row.key.len() - shared) as u64);
     out.extend_from_slice(&row.key[shared..]);
@@ -250,11 +225,7 @@ pub fn key_rows(body: &[u8], count: u32) -> Result<Vec<KeyRow>> {
         let place = Locator::from_number(u64_at(body, at + suffix_len));
         let place = place.ok_or(fault(Rule::Index))?;
         // One encoding: the shared part is as long as it can be.
-        let longest = previous
-            .iter()
-            .zip(&key)
-            .take_while(|(a, b)| a == b)
-            .count();
+        let longest = previous.iter().zip(&key).take_while(|(a, b)| a == b).count();
         if key.len() < 2 || longest != shared || (!rows.is_empty() && key.as_slice() <= previous) {
             return Err(fault(Rule::Index));
         }
@@ -283,10 +254,7 @@ mod tests {
             let head = SectionHead::decode(&payload[..head_len]).unwrap();
             assert_eq!((head.count, head.parameter), (3, 4));
             if region_len > 0 {
-                assert_eq!(
-                    head.page_hash(0),
-                    Some(Hash::of(&region[..region_len.min(16_384)]))
-                );
+                assert_eq!(head.page_hash(0), Some(Hash::of(&region[..region_len.min(16_384)])));
             }
             assert_eq!(head.page_hash(shape.page_count), None);
         }
@@ -315,10 +283,7 @@ mod tests {
 
     #[test]
     fn key_rows_round_trip_and_refuse_disorder() {
-        let row = |key: &str| KeyRow {
-            key: key.into(),
-            place: Locator::new(64, 1).unwrap(),
-        };
+        let row = |key: &str| KeyRow { key: key.into(), place: Locator::new(64, 1).unwrap() };
         let rows = [row("\0a"), row("\0ab"), row("\0b/x"), row("\0b/y")];
         let mut body = Vec::new();
         let mut previous = &[][..];

@@ -9,9 +9,7 @@ use std::ops::Range;
 /// Writes the length table that begins the body of an `objects` frame of more than one object.
 pub fn put_lengths(out: &mut Vec<u8>, lengths: &[u32]) {
     if lengths.len() > 1 {
-        lengths
-            .iter()
-            .for_each(|length| put_uvarint(out, u64::from(*length)));
+        lengths.iter().for_each(|length| put_uvarint(out, u64::from(*length)));
     }
 }
 
@@ -26,21 +24,15 @@ pub fn object_ranges(body: &[u8], count: u32) -> Result<Vec<Range<usize>>> {
     }
     // Each length takes a byte at least, so a count beyond the body can't reserve memory.
     if count as usize > body.len() {
-        return Err(FormatError::numbers(
-            Rule::Length,
-            0,
-            count.into(),
-            body.len() as u64,
-        ));
+        return Err(FormatError::numbers(Rule::Length, 0, count.into(), body.len() as u64));
     }
     let mut at = 0;
     let mut lengths = Vec::with_capacity(count as usize);
     for _ in 0..count {
         let start = at as u64;
         let length = take_uvarint(body, &mut at)?;
-        let length = usize::try_from(length)
-            .ok()
-            .filter(|length| (1..=body.len()).contains(length));
+        let length =
+            usize::try_from(length).ok().filter(|length| (1..=body.len()).contains(length));
         lengths.push(length.ok_or(FormatError::new(Rule::Length, start))?);
     }
     let mut ranges = Vec::with_capacity(lengths.len());
@@ -52,12 +44,7 @@ pub fn object_ranges(body: &[u8], count: u32) -> Result<Vec<Range<usize>>> {
         at += length;
     }
     if at != body.len() {
-        return Err(FormatError::numbers(
-            Rule::Trailing,
-            at as u64,
-            body.len() as u64,
-            at as u64,
-        ));
+        return Err(FormatError::numbers(Rule::Trailing, at as u64, body.len() as u64, at as u64));
     }
     Ok(ranges)
 }
@@ -96,11 +83,7 @@ impl RecordRow {
             return Err(FormatError::new(Rule::Length, 0));
         }
         let end_of = |at: usize| u32_at(body, at + 8);
-        let start = if index == 0 {
-            0
-        } else {
-            end_of(at - Self::LEN)
-        };
+        let start = if index == 0 { 0 } else { end_of(at - Self::LEN) };
         let row = Self {
             prefix: Prefix::from_bytes(array(body, at)),
             end: end_of(at),
@@ -109,11 +92,7 @@ impl RecordRow {
         let stored = table + start as usize..table + row.end as usize;
         let raw = row.raw_bytes as usize;
         let fits = stored.start < stored.end && stored.end <= body.len() && stored.len() <= raw;
-        if fits {
-            Ok((row, stored))
-        } else {
-            Err(FormatError::new(Rule::Length, at as u64))
-        }
+        if fits { Ok((row, stored)) } else { Err(FormatError::new(Rule::Length, at as u64)) }
     }
 
     /// All rows, checked to tile the body and to add up to `raw_bytes`.
@@ -121,21 +100,15 @@ impl RecordRow {
         if count as usize > body.len() / Self::LEN {
             return Err(FormatError::new(Rule::Length, 0));
         }
-        let rows: Vec<_> = (0..count)
-            .map(|index| Self::find(body, count, index))
-            .collect::<Result<_>>()?;
+        let rows: Vec<_> =
+            (0..count).map(|index| Self::find(body, count, index)).collect::<Result<_>>()?;
         let end = rows.last().map_or(0, |(_, stored)| stored.end);
         let total: u64 = rows.iter().map(|(row, _)| u64::from(row.raw_bytes)).sum();
         if end != body.len() {
             return Err(FormatError::new(Rule::Trailing, end as u64));
         }
         if total != u64::from(raw_bytes) {
-            return Err(FormatError::numbers(
-                Rule::Length,
-                0,
-                total,
-                raw_bytes.into(),
-            ));
+            return Err(FormatError::numbers(Rule::Length, 0, total, raw_bytes.into()));
         }
         Ok(rows)
     }
@@ -171,9 +144,7 @@ impl ChunkList {
             out.extend_from_slice(chunk.name.as_bytes());
             put_uvarint(out, chunk.len);
         }
-        self.groups
-            .iter()
-            .for_each(|value| out.extend_from_slice(value));
+        self.groups.iter().for_each(|value| out.extend_from_slice(value));
     }
 
     /// Reads one list at `*at` and moves `*at` behind it.
@@ -185,21 +156,11 @@ impl ChunkList {
         let left = (bytes.len() - *at) as u64;
         // A list of one chunk would have the chunk's name: the chunk is the object.
         if len > OBJECT_BYTES_MAX || group_count < 2 || chunk_count < 2 {
-            return Err(FormatError::numbers(
-                Rule::ChunkList,
-                start,
-                len,
-                GROUP_BYTES + 1,
-            ));
+            return Err(FormatError::numbers(Rule::ChunkList, start, len, GROUP_BYTES + 1));
         }
         // A chunk takes 33 bytes at least, a group 32: false counts can't reserve memory.
         if chunk_count > left / 33 || group_count > left / 32 {
-            return Err(FormatError::numbers(
-                Rule::Truncated,
-                start,
-                left,
-                chunk_count,
-            ));
+            return Err(FormatError::numbers(Rule::Truncated, start, left, chunk_count));
         }
         let mut chunks = Vec::with_capacity(usize::try_from(chunk_count).unwrap_or(0));
         let mut total = 0_u64;
@@ -208,29 +169,15 @@ impl ChunkList {
             let chunk_len = take_uvarint(bytes, at)?;
             total = total.saturating_add(chunk_len);
             if chunk_len == 0 || total > len {
-                return Err(FormatError::numbers(
-                    Rule::ChunkList,
-                    *at as u64,
-                    total,
-                    len,
-                ));
+                return Err(FormatError::numbers(Rule::ChunkList, *at as u64, total, len));
             }
-            chunks.push(Chunk {
-                name: Hash::from_bytes(name),
-                len: chunk_len,
-            });
+            chunks.push(Chunk { name: Hash::from_bytes(name), len: chunk_len });
         }
         if total != len {
             return Err(FormatError::numbers(Rule::ChunkList, start, total, len));
         }
-        let groups = (0..group_count)
-            .map(|_| take_32(bytes, at))
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            len,
-            chunks,
-            groups,
-        })
+        let groups = (0..group_count).map(|_| take_32(bytes, at)).collect::<Result<_>>()?;
+        Ok(Self { len, chunks, groups })
     }
 
     /// The object's name.
@@ -275,10 +222,7 @@ mod tests {
         body.extend(std::iter::repeat_n(7, 204));
         let ranges = object_ranges(&body, 3).unwrap();
         assert_eq!(ranges, [4..7, 7..207, 207..208]);
-        assert_eq!(
-            object_ranges(&body[..207], 3).unwrap_err().rule,
-            Rule::Length
-        );
+        assert_eq!(object_ranges(&body[..207], 3).unwrap_err().rule, Rule::Length);
         body.push(0);
         assert_eq!(object_ranges(&body, 3).unwrap_err().rule, Rule::Trailing);
         assert!(object_ranges(&[], 1).is_err());
@@ -291,14 +235,7 @@ mod tests {
         let rows = [(5_u32, 9_u32), (6, 1)];
         let mut body = Vec::new();
         for (end, raw_bytes) in rows {
-            body.extend(
-                RecordRow {
-                    prefix: Hash::of(b"x").prefix(),
-                    end,
-                    raw_bytes,
-                }
-                .encode(),
-            );
+            body.extend(RecordRow { prefix: Hash::of(b"x").prefix(), end, raw_bytes }.encode());
         }
         body.extend_from_slice(b"hello!");
         assert_eq!(RecordRow::find(&body, 2, 1).unwrap().1, 37..38);
@@ -314,15 +251,9 @@ mod tests {
         let mut hasher = crate::hash::GroupHasher::default();
         hasher.update(&content);
         let (name, groups) = hasher.finish();
-        let chunks = [&content[..350_000], &content[350_000..]].map(|piece| Chunk {
-            name: Hash::of(piece),
-            len: piece.len() as u64,
-        });
-        let list = ChunkList {
-            len: 600_000,
-            chunks: chunks.to_vec(),
-            groups,
-        };
+        let chunks = [&content[..350_000], &content[350_000..]]
+            .map(|piece| Chunk { name: Hash::of(piece), len: piece.len() as u64 });
+        let list = ChunkList { len: 600_000, chunks: chunks.to_vec(), groups };
         let mut body = Vec::new();
         list.encode(&mut body);
         assert_eq!(list.name(), Some(name));

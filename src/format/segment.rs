@@ -97,7 +97,7 @@ impl SegmentHeader {
         if incompatible != 0 {
             let at = INCOMPATIBLE_AT as u64;
             return Err(
-                FormatError::numbers(Rule::Feature, at, incompatible.into(), 0).within(offset),
+                FormatError::numbers(Rule::Feature, at, incompatible.into(), 0).within(offset)
             );
         }
         let layout = match bytes[LAYOUT_AT] {
@@ -120,7 +120,7 @@ impl SegmentHeader {
         if header.offset != offset {
             let at = OFFSET_AT as u64;
             return Err(
-                FormatError::numbers(Rule::Offset, at, header.offset, offset).within(offset),
+                FormatError::numbers(Rule::Offset, at, header.offset, offset).within(offset)
             );
         }
         Ok(header)
@@ -195,29 +195,17 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(SegmentHeader::decode(&bad, 0x1_0000).is_err(), "bit {bit}");
         }
-        assert_eq!(
-            SegmentHeader::decode(&bytes, 0).unwrap_err().rule,
-            Rule::Offset
-        );
+        assert_eq!(SegmentHeader::decode(&bytes, 0).unwrap_err().rule, Rule::Offset);
     }
 
     #[test]
     fn text_mode_and_seven_bit_damage_is_named() {
         let mut bytes = header().encode();
         bytes[0] = 0x09;
-        assert_eq!(
-            SegmentHeader::decode(&bytes, 0).unwrap_err().rule,
-            Rule::SegmentMagicMangled
-        );
+        assert_eq!(SegmentHeader::decode(&bytes, 0).unwrap_err().rule, Rule::SegmentMagicMangled);
         let mut bytes = header().encode();
         bytes.copy_within(6..63, 5); // CR LF became LF
-        assert_eq!(
-            SegmentHeader::decode(&bytes, 0).unwrap_err().rule,
-            Rule::SegmentMagicMangled
-        );
-        assert_eq!(
-            SegmentHeader::decode(&[0; 64], 0).unwrap_err().rule,
-            Rule::SegmentMagic
-        );
+        assert_eq!(SegmentHeader::decode(&bytes, 0).unwrap_err().rule, Rule::SegmentMagicMangled);
+        assert_eq!(SegmentHeader::decode(&[0; 64], 0).unwrap_err().rule, Rule::SegmentMagic);
     }
 }

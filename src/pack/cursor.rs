@@ -16,9 +16,7 @@ pub struct Entries<'p> {
 
 impl<'p> Entries<'p> {
     pub(super) fn new(pack: &'p Pack, prefix: Vec<u8>) -> Self {
-        Self {
-            merge: Some(Merge::new(pack, prefix)),
-        }
+        Self { merge: Some(Merge::new(pack, prefix)) }
     }
 
     /// The next live entry, in its frame.
@@ -73,17 +71,8 @@ struct Merge<'p> {
 
 impl<'p> Merge<'p> {
     fn new(pack: &'p Pack, prefix: Vec<u8>) -> Self {
-        let cursors = pack
-            .units
-            .iter()
-            .map(|unit| UnitCursor::new(pack, unit))
-            .collect();
-        Self {
-            pack,
-            prefix,
-            cursors,
-            started: false,
-        }
+        let cursors = pack.units.iter().map(|unit| UnitCursor::new(pack, unit)).collect();
+        Self { pack, prefix, cursors, started: false }
     }
 
     fn next(&mut self) -> Result<Option<(Vec<u8>, EntryAt)>> {
@@ -93,11 +82,7 @@ impl<'p> Merge<'p> {
                 cursor.seek(&self.prefix)?;
             }
         }
-        let next = self
-            .cursors
-            .iter()
-            .filter_map(UnitCursor::peek)
-            .min_by(|a, b| a.0.cmp(&b.0));
+        let next = self.cursors.iter().filter_map(UnitCursor::peek).min_by(|a, b| a.0.cmp(&b.0));
         let Some((key, place)) = next.cloned() else {
             return Ok(None);
         };
@@ -128,13 +113,7 @@ pub(super) struct UnitCursor<'p> {
 
 impl<'p> UnitCursor<'p> {
     pub(super) fn new(pack: &'p Pack, unit: &'p Unit) -> Self {
-        Self {
-            pack,
-            unit,
-            page: Vec::new(),
-            at: 0,
-            next_frame: 0,
-        }
+        Self { pack, unit, page: Vec::new(), at: 0, next_frame: 0 }
     }
 
     fn directory(&self) -> Option<&'p KeyDirectory> {
@@ -169,11 +148,7 @@ impl<'p> UnitCursor<'p> {
 
     pub(super) fn advance(&mut self) -> Result<()> {
         self.at += 1;
-        if self.at >= self.page.len() {
-            self.load_next()
-        } else {
-            Ok(())
-        }
+        if self.at >= self.page.len() { self.load_next() } else { Ok(()) }
     }
 
     /// Loads the next page that has a key.
@@ -195,10 +170,7 @@ impl<'p> UnitCursor<'p> {
     pub(super) fn page(pack: &Pack, offset: u64) -> Result<Vec<(Vec<u8>, Locator)>> {
         let frame = pack.frame(offset)?;
         match &frame.items {
-            Items::Keys(rows) => Ok(rows
-                .iter()
-                .map(|row| (row.key.clone(), row.place))
-                .collect()),
+            Items::Keys(rows) => Ok(rows.iter().map(|row| (row.key.clone(), row.place)).collect()),
             Items::Entries(table) => {
                 let body = frame.body(&*pack.bytes)?;
                 let mut page = Vec::with_capacity(table.len());

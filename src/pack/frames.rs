@@ -96,10 +96,9 @@ impl Frame {
         let items = match &self.items {
             Items::Objects(ranges) => ranges.len() * 16,
             Items::Records => 0,
-            Items::Lists(lists) => lists
-                .iter()
-                .map(|l| l.chunks.len() * 40 + l.groups.len() * 32)
-                .sum(),
+            Items::Lists(lists) => {
+                lists.iter().map(|l| l.chunks.len() * 40 + l.groups.len() * 32).sum()
+            }
             Items::Entries(table) => table.len() * 4,
             Items::Keys(rows) => rows.iter().map(|row| row.key.len() + 40).sum(),
         };
@@ -149,10 +148,7 @@ impl FrameCache {
             ),
             Err(_) => Cache::with_weighter(1024, cache_bytes, ByBytes),
         };
-        Self {
-            frames: cache,
-            dictionaries: Cache::new(CACHED_DICTIONARIES),
-        }
+        Self { frames: cache, dictionaries: Cache::new(CACHED_DICTIONARIES) }
     }
 }
 
@@ -195,13 +191,7 @@ impl Pack {
             }
             payload => Body::Owned(decode_body(&header, &payload[skip..], &resolved)?.into_owned()),
         };
-        let mut frame = Frame {
-            header,
-            body,
-            items: Items::Records,
-            resolved,
-            depth,
-        };
+        let mut frame = Frame { header, body, items: Items::Records, resolved, depth };
         let body = frame.body(&*self.bytes)?;
         let within = |error: FormatError| ReadError::from(error.within(at));
         let items = match header.kind {
@@ -247,10 +237,8 @@ impl Pack {
         let mut depth = 0;
         for name in names {
             let found = units::find_reference(self, name, header.offset, levels)?;
-            let (bytes, below) = found.ok_or(FormatError::new(
-                Rule::MissingObject,
-                header.payload_offset(),
-            ))?;
+            let (bytes, below) =
+                found.ok_or(FormatError::new(Rule::MissingObject, header.payload_offset()))?;
             objects.push(bytes);
             depth = depth.max(below + 1);
         }

@@ -19,10 +19,7 @@ impl<'a> Key<'a> {
     /// A key of the given space; it is checked where it is used.
     #[must_use]
     pub fn new(space: u8, bytes: impl Into<Cow<'a, [u8]>>) -> Self {
-        Self {
-            space,
-            bytes: bytes.into(),
-        }
+        Self { space, bytes: bytes.into() }
     }
 
     /// An archive path.
@@ -66,11 +63,7 @@ impl<'a> Key<'a> {
     /// [`ErrorKind::Usage`].
     pub fn check(&self) -> Result<()> {
         check_key(self.space, &self.bytes).map_err(|rule| {
-            let what = format!(
-                "invalid key \"{}\": {}",
-                self.bytes.escape_ascii(),
-                rule.demand()
-            );
+            let what = format!("invalid key \"{}\": {}", self.bytes.escape_ascii(), rule.demand());
             let hint =
                 "a path is relative, 1 to 4096 bytes long, its parts are not empty, `.` or `..`";
             Error::new(ErrorKind::Usage, what).hinting(hint)
@@ -118,9 +111,6 @@ impl<'a> From<&'a Vec<u8>> for Key<'a> {
 
 impl<'a> From<&'a Key<'_>> for Key<'a> {
     fn from(key: &'a Key<'_>) -> Self {
-        Self {
-            space: key.space,
-            bytes: Cow::Borrowed(&key.bytes),
-        }
+        Self { space: key.space, bytes: Cow::Borrowed(&key.bytes) }
     }
 }

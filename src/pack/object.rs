@@ -47,20 +47,10 @@ impl<'p> ObjectReader<'p> {
                     end += chunk.len; // they add up to the object's length: checked by the decoder
                     starts.push(end);
                 }
-                Source::Chunked(Chunked {
-                    chunks,
-                    starts,
-                    chunk: None,
-                    group: None,
-                })
+                Source::Chunked(Chunked { chunks, starts, chunk: None, group: None })
             }
         };
-        Self {
-            pack,
-            name,
-            source,
-            position: 0,
-        }
+        Self { pack, name, source, position: 0 }
     }
 
     /// Length of the object in bytes.
@@ -89,9 +79,7 @@ impl<'p> ObjectReader<'p> {
     fn fill(&mut self) -> Result<&[u8]> {
         match &mut self.source {
             Source::Whole(bytes) => {
-                let at = usize::try_from(self.position)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
+                let at = usize::try_from(self.position).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(&bytes[at..])
             }
             Source::Chunked(chunked) => {
@@ -128,15 +116,8 @@ impl<'p> ObjectReader<'p> {
 impl Chunked {
     /// The bytes of a group, checked against the object's name.
     fn group(&mut self, pack: &Pack, number: u64) -> Result<&[u8]> {
-        if self
-            .group
-            .as_ref()
-            .is_none_or(|(loaded, _)| *loaded != number)
-        {
-            let mut bytes = self
-                .group
-                .take()
-                .map_or_else(Vec::new, |(_, buffer)| buffer);
+        if self.group.as_ref().is_none_or(|(loaded, _)| *loaded != number) {
+            let mut bytes = self.group.take().map_or_else(Vec::new, |(_, buffer)| buffer);
             bytes.clear();
             let list = self.chunks.clone();
             let start = number * GROUP_BYTES;
@@ -147,15 +128,11 @@ impl Chunked {
                 let chunk_start = self.starts[index];
                 let chunk = self.chunk(pack, index)?;
                 let from = usize::try_from(at - chunk_start).unwrap_or(usize::MAX);
-                let to = usize::try_from(end - chunk_start)
-                    .unwrap_or(usize::MAX)
-                    .min(chunk.len());
+                let to = usize::try_from(end - chunk_start).unwrap_or(usize::MAX).min(chunk.len());
                 bytes.extend_from_slice(&chunk[from..to]);
                 at = chunk_start + to as u64;
             }
-            let expected = usize::try_from(number)
-                .ok()
-                .and_then(|n| list.list().groups.get(n));
+            let expected = usize::try_from(number).ok().and_then(|n| list.list().groups.get(n));
             if expected != Some(&group_value(number, &bytes)) {
                 return Err(pack.error(FormatError::new(Rule::ChunkList, 0)));
             }
@@ -165,11 +142,7 @@ impl Chunked {
     }
 
     fn chunk(&mut self, pack: &Pack, index: usize) -> Result<&[u8]> {
-        if self
-            .chunk
-            .as_ref()
-            .is_none_or(|(loaded, _)| *loaded != index)
-        {
+        if self.chunk.as_ref().is_none_or(|(loaded, _)| *loaded != index) {
             let chunk = self.chunks.list().chunks[index];
             let bytes = match pack.stored(&chunk.name)? {
                 Some(Stored::Bytes(bytes)) => bytes,

@@ -71,21 +71,13 @@ pub struct RecoverReport {
 /// [`ErrorKind::NotAPack`] if nothing of a pack is found; otherwise as [`Writer`].
 pub fn recover(damaged: &Path, new: &Path, options: &RecoverOptions) -> Result<RecoverReport> {
     let reading = |source| Error::io("reading the damaged pack", damaged, source);
-    let file = options
-        .open
-        .machine
-        .vfs
-        .open_read(damaged)
-        .map_err(reading)?;
+    let file = options.open.machine.vfs.open_read(damaged).map_err(reading)?;
     let bytes: Arc<dyn ReadAt> =
         Arc::new(FileBytes::new(file, options.open.mapped).map_err(reading)?);
     let mut salvage = Salvage::new(bytes, options.open.clone());
     salvage.find_frames();
     if salvage.found.is_empty() {
-        let error = Error::new(
-            ErrorKind::NotAPack,
-            "no frame of a pack was found in the file",
-        );
+        let error = Error::new(ErrorKind::NotAPack, "no frame of a pack was found in the file");
         return Err(error.at(damaged).hinting("check that it is the right file"));
     }
     salvage.load_frames();
@@ -163,11 +155,7 @@ impl Salvage {
     fn pack(&self) -> Pack {
         let mut rows = self.rows.clone();
         rows.sort_unstable();
-        let keys = self
-            .keys
-            .iter()
-            .map(|(key, place)| (key.clone(), *place))
-            .collect();
+        let keys = self.keys.iter().map(|(key, place)| (key.clone(), *place)).collect();
         let unit = Unit::Scanned(Box::new(Scanned::known(self.good.clone(), keys, rows)));
         let nothing = Commit {
             number: 0,
@@ -197,10 +185,7 @@ impl Salvage {
     fn load_frames(&mut self) {
         let is_data = |header: &FrameHeader| {
             use FrameKind::{Dictionary, Entries, Lists, Objects, Records};
-            matches!(
-                header.kind,
-                Objects | Records | Lists | Dictionary | Entries
-            )
+            matches!(header.kind, Objects | Records | Lists | Dictionary | Entries)
         };
         let (plain, mut referring): (Vec<_>, Vec<_>) = self
             .found
@@ -257,11 +242,7 @@ impl Salvage {
         let pack = self.pack();
         let mut size = 0;
         let mut whole = true;
-        for header in self
-            .good
-            .iter()
-            .filter(|header| header.kind == FrameKind::Entries)
-        {
+        for header in self.good.iter().filter(|header| header.kind == FrameKind::Entries) {
             let Ok(frame) = pack.load(header.offset, REFERENCE_DEPTH_MAX) else {
                 continue;
             };
@@ -279,22 +260,12 @@ impl Salvage {
             };
             for item in 0..table.len() {
                 let entry = table.entry(&body, item).map(Entry::decode);
-                if let Some(Ok((
-                    Entry::Put(Put {
-                        content: Some(content),
-                        ..
-                    }),
-                    _,
-                ))) = entry
-                {
+                if let Some(Ok((Entry::Put(Put { content: Some(content), .. }), _))) = entry {
                     self.named.insert(content.name);
                 }
             }
         }
-        let commits = self
-            .found
-            .iter()
-            .filter(|header| header.kind == FrameKind::Commit);
+        let commits = self.found.iter().filter(|header| header.kind == FrameKind::Commit);
         let newest = commits.filter_map(|header| read_commit(&*self.bytes, header.offset).ok());
         let log_size = newest.map(|(_, _, commit)| commit.log_size).max();
         self.log_is_whole = whole && log_size == Some(size);
@@ -311,25 +282,19 @@ impl Salvage {
             }
         };
         for header in &self.bad {
-            let Ok(payload) = read(
-                &*self.bytes,
-                header.payload_offset(),
-                header.stored_bytes.into(),
-            ) else {
+            let Ok(payload) =
+                read(&*self.bytes, header.payload_offset(), header.stored_bytes.into())
+            else {
                 continue;
             };
             let (references, body) = header.split_payload(&payload);
             match header.kind {
                 FrameKind::Objects if references.is_empty() => {
-                    objects_of_damaged(header, body)
-                        .iter()
-                        .for_each(|object| keep(object));
+                    objects_of_damaged(header, body).iter().for_each(|object| keep(object));
                 }
                 FrameKind::Records => {
-                    let dictionary: Option<Vec<Vec<u8>>> = references
-                        .iter()
-                        .map(|name| pack.object(name).ok().flatten())
-                        .collect();
+                    let dictionary: Option<Vec<Vec<u8>>> =
+                        references.iter().map(|name| pack.object(name).ok().flatten()).collect();
                     let resolved = Resolved::new(header, &dictionary.unwrap_or_default());
                     for item in 0..header.item_count {
                         let record = RecordRow::find(body, header.item_count, item).ok();
@@ -354,10 +319,8 @@ fn objects_of_damaged(header: &FrameHeader, body: &[u8]) -> Vec<Vec<u8>> {
     let raw_bytes = header.raw_bytes as usize;
     let mut raw = match header.codec {
         Codec::Raw => body.to_vec(),
-        _ => Decompressor::new().map_or_else(
-            |_| Vec::new(),
-            |mut decoder| decoder.decompress_damaged(body, raw_bytes),
-        ),
+        _ => Decompressor::new()
+            .map_or_else(|_| Vec::new(), |mut decoder| decoder.decompress_damaged(body, raw_bytes)),
     };
     let decoded = raw.len();
     raw.resize(raw_bytes, 0);
@@ -423,17 +386,9 @@ fn copy_orphans(
     report: &mut RecoverReport,
 ) -> Result<()> {
     let mut pieces = HashSet::new();
-    for header in salvage
-        .good
-        .iter()
-        .filter(|header| header.kind == FrameKind::Lists)
-    {
+    for header in salvage.good.iter().filter(|header| header.kind == FrameKind::Lists) {
         if let Items::Lists(lists) = &pack.frame(header.offset)?.items {
-            pieces.extend(
-                lists
-                    .iter()
-                    .flat_map(|l| l.chunks.iter().map(|chunk| chunk.name)),
-            );
+            pieces.extend(lists.iter().flat_map(|l| l.chunks.iter().map(|chunk| chunk.name)));
         }
     }
     for row in &salvage.rows {
@@ -443,9 +398,9 @@ fn copy_orphans(
         }
         let name = match frame.item(&*pack.bytes, row.place.item())? {
             super::frames::Item::Bytes(bytes) => Hash::of(&bytes),
-            super::frames::Item::List(list) => list
-                .name()
-                .ok_or(FormatError::new(Rule::ChunkList, frame.header.offset))?,
+            super::frames::Item::List(list) => {
+                list.name().ok_or(FormatError::new(Rule::ChunkList, frame.header.offset))?
+            }
         };
         if salvage.named.contains(&name) || pieces.contains(&name) {
             continue;

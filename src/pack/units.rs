@@ -48,12 +48,7 @@ pub(crate) struct Scanned {
 
 impl Scanned {
     fn new(frames: Vec<FrameHeader>, footer: Option<Commit>) -> Self {
-        Self {
-            frames,
-            footer,
-            keys: OnceLock::new(),
-            objects: OnceLock::new(),
-        }
+        Self { frames, footer, keys: OnceLock::new(), objects: OnceLock::new() }
     }
 
     /// Frames whose keys and objects are known already, both in order.
@@ -62,12 +57,7 @@ impl Scanned {
         keys: Vec<(Vec<u8>, Locator)>,
         objects: Vec<ObjectRow>,
     ) -> Self {
-        Self {
-            frames,
-            footer: None,
-            keys: keys.into(),
-            objects: objects.into(),
-        }
+        Self { frames, footer: None, keys: keys.into(), objects: objects.into() }
     }
 
     /// Keys with the place of their newest entry, in key order.
@@ -76,11 +66,7 @@ impl Scanned {
             return Ok(keys);
         }
         let mut newest = BTreeMap::new();
-        for header in self
-            .frames
-            .iter()
-            .filter(|header| header.kind == FrameKind::Entries)
-        {
+        for header in self.frames.iter().filter(|header| header.kind == FrameKind::Entries) {
             let frame = pack.frame(header.offset)?;
             for_each_key(pack, &frame, |key, place| {
                 newest.insert(key, place);
@@ -132,9 +118,7 @@ pub(crate) fn key_of_entry(bytes: &[u8]) -> Result<Option<Vec<u8>>> {
 }
 
 pub(crate) fn place_of(header: &FrameHeader, item: usize) -> Result<Locator> {
-    let place = u32::try_from(item)
-        .ok()
-        .and_then(|item| Locator::new(header.offset, item));
+    let place = u32::try_from(item).ok().and_then(|item| Locator::new(header.offset, item));
     place.ok_or_else(|| FormatError::new(Rule::Limit, header.offset).into())
 }
 
@@ -168,18 +152,14 @@ pub(crate) fn object_rows(pack: &Pack, header: &FrameHeader) -> Result<Vec<Objec
 }
 
 fn list_name(list: &ChunkList, header: &FrameHeader) -> Result<Hash> {
-    list.name()
-        .ok_or_else(|| FormatError::new(Rule::ChunkList, header.offset).into())
+    list.name().ok_or_else(|| FormatError::new(Rule::ChunkList, header.offset).into())
 }
 
 /// Opens the units of a pack: the tail, then the footers that its indexes chain to.
 pub(super) fn open_units(bytes: &Arc<dyn ReadAt>, committed: &Committed) -> Result<Vec<Unit>> {
     let mut units = Vec::new();
     if !committed.tail.is_empty() {
-        units.push(Unit::Scanned(Box::new(Scanned::new(
-            committed.tail.clone(),
-            None,
-        ))));
+        units.push(Unit::Scanned(Box::new(Scanned::new(committed.tail.clone(), None))));
     }
     let mut next = committed.footer.clone();
     while let Some(commit) = next {
@@ -198,17 +178,10 @@ pub(super) fn open_unit(bytes: &Arc<dyn ReadAt>, commit: &Commit) -> Result<Unit
     let fault = FormatError::new(Rule::Commit, commit.frame_offset);
     let footer = commit.footer.as_ref().ok_or(fault)?;
     if footer.sections.is_empty() {
-        return Ok(Unit::Scanned(Box::new(scan(
-            &**bytes,
-            footer.covers_from,
-            commit,
-        )?)));
+        return Ok(Unit::Scanned(Box::new(scan(&**bytes, footer.covers_from, commit)?)));
     }
     let section = |kind: FrameKind| {
-        let row = footer
-            .sections
-            .iter()
-            .find(|row| row.kind == u64::from(kind.number()));
+        let row = footer.sections.iter().find(|row| row.kind == u64::from(kind.number()));
         row.map(|row| Section::open(bytes, row)).transpose()
     };
     Ok(Unit::Indexed(Box::new(Indexed {
@@ -297,10 +270,7 @@ pub(super) fn find_reference(
 ) -> Result<Option<(Vec<u8>, u8)>> {
     let try_place = |place: Locator| {
         let frame = pack.frame_below(place.frame_offset(), limit, levels)?;
-        if !matches!(
-            frame.header.kind,
-            FrameKind::Objects | FrameKind::Dictionary
-        ) {
+        if !matches!(frame.header.kind, FrameKind::Objects | FrameKind::Dictionary) {
             return Ok(None);
         }
         match check_item(pack, &frame, place, name)? {
@@ -321,11 +291,7 @@ pub(super) fn find_reference(
         let Unit::Scanned(scanned) = unit else {
             continue;
         };
-        for header in scanned
-            .frames
-            .iter()
-            .take_while(|header| header.offset < limit)
-        {
+        for header in scanned.frames.iter().take_while(|header| header.offset < limit) {
             for row in object_rows(pack, header)? {
                 if row.prefix == name.prefix()
                     && let Some(found) = try_place(row.place)?
@@ -346,9 +312,7 @@ pub(super) fn indexed_place(pack: &Pack, name: &Hash) -> Result<Option<Locator>>
             Unit::Scanned(scanned) => {
                 let rows = scanned.objects(pack)?;
                 let found = rows.get(rows.partition_point(|row| row.prefix < prefix));
-                found
-                    .filter(|row| row.prefix == prefix)
-                    .map(|row| row.place)
+                found.filter(|row| row.prefix == prefix).map(|row| row.place)
             }
             Unit::Indexed(indexed) => match &indexed.objects {
                 Some(objects) => objects.find(prefix, 0)?.map(|(_, row)| row.place),
@@ -366,9 +330,7 @@ pub(super) fn indexed_place(pack: &Pack, name: &Hash) -> Result<Option<Locator>>
 pub(super) fn locate(pack: &Pack, name: &Hash) -> Result<Option<(Locator, Arc<Frame>)>> {
     find(pack, &pack.units, name, |place| {
         let frame = pack.frame(place.frame_offset())?;
-        Ok(check_item(pack, &frame, place, name)?
-            .is_some()
-            .then(|| (place, Arc::clone(&frame))))
+        Ok(check_item(pack, &frame, place, name)?.is_some().then(|| (place, Arc::clone(&frame))))
     })
 }
 

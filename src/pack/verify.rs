@@ -41,10 +41,7 @@ pub struct VerifyOptions {
 impl Default for VerifyOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            level: VerifyLevel::Full,
-            threads,
-        }
+        Self { level: VerifyLevel::Full, threads }
     }
 }
 
@@ -133,19 +130,14 @@ impl Pack {
             problems: Vec::new(),
             lost_keys: Vec::new(),
             torn_bytes: self.torn_bytes,
-            checked: Checked {
-                file_bytes: self.end,
-                ..Checked::default()
-            },
+            checked: Checked { file_bytes: self.end, ..Checked::default() },
             not_checked: vec!["authenticity: no signature was checked"],
             generation: None,
         };
         let layout = self.walk(&mut report);
         match options.level {
             VerifyLevel::Quick => {
-                report
-                    .not_checked
-                    .push("contents, names, log roots and indexes (--quick)");
+                report.not_checked.push("contents, names, log roots and indexes (--quick)");
                 let check = |header: &FrameHeader| read_payload(&*self.bytes, header).map(drop);
                 for (header, result) in parallel(options.threads, &layout.frames, check) {
                     if let Err(error) = result {
@@ -229,9 +221,7 @@ impl Pack {
                     for object in found {
                         report.checked.object_count += 1;
                         rows.push((object.name.prefix(), object.place));
-                        objects
-                            .entry(object.name)
-                            .or_insert((object.len, object.place));
+                        objects.entry(object.name).or_insert((object.len, object.place));
                         match object.list {
                             Some(list) => lists.push((object.name, list, object.place)),
                             None => report.checked.object_bytes += object.len,
@@ -277,21 +267,13 @@ impl Pack {
         for item in 0..header.item_count {
             let place = place_of(header, item as usize)?;
             found.push(match frame.item(&*self.bytes, item)? {
-                Item::Bytes(bytes) => Named {
-                    name: Hash::of(&bytes),
-                    len: bytes.len() as u64,
-                    list: None,
-                    place,
-                },
+                Item::Bytes(bytes) => {
+                    Named { name: Hash::of(&bytes), len: bytes.len() as u64, list: None, place }
+                }
                 Item::List(list) => {
                     let fault = FormatError::new(Rule::ChunkList, header.payload_offset());
                     let name = list.name().ok_or(fault)?;
-                    Named {
-                        name,
-                        len: list.len,
-                        list: Some(ChunkList::clone(list)),
-                        place,
-                    }
+                    Named { name, len: list.len, list: Some(ChunkList::clone(list)), place }
                 }
             });
         }
@@ -330,9 +312,7 @@ impl Pack {
                 }
             }
             let chunks = units::chunks(list.clone());
-            ObjectReader::new(self, *name, Stored::List(chunks))
-                .copy_to(|_| Ok(()))
-                .map(drop)
+            ObjectReader::new(self, *name, Stored::List(chunks)).copy_to(|_| Ok(())).map(drop)
         };
         for ((name, list, place), result) in parallel(threads, lists, check) {
             report.checked.object_bytes += list.len;
@@ -351,11 +331,7 @@ impl Pack {
     ) {
         for (content, place) in puts {
             let found = objects.get(&content.name).map(|(len, _)| *len);
-            let found = if content.name == Hash::of(b"") {
-                Some(0)
-            } else {
-                found
-            };
+            let found = if content.name == Hash::of(b"") { Some(0) } else { found };
             let (rule, what) = match found {
                 Some(len) if len == content.len => continue,
                 Some(len) => (
@@ -370,11 +346,7 @@ impl Pack {
                     format!("content {} is not in the pack or damaged", content.name),
                 ),
             };
-            report.problems.push(Problem {
-                rule: Some(rule),
-                offset: place.frame_offset(),
-                what,
-            });
+            report.problems.push(Problem { rule: Some(rule), offset: place.frame_offset(), what });
         }
     }
 }
@@ -401,11 +373,7 @@ impl VerifyReport {
         let format = error.format();
         let offset = format.map_or(offset, |format| format.offset.max(offset));
         let what = format!("{what}: {error}");
-        self.problems.push(Problem {
-            rule: format.map(|format| format.rule),
-            offset,
-            what,
-        });
+        self.problems.push(Problem { rule: format.map(|format| format.rule), offset, what });
     }
 }
 
@@ -414,19 +382,15 @@ fn problem(error: &ReadError, what: &str) -> Problem {
         ReadError::Format(format) => format.offset,
         ReadError::Io { offset, .. } => *offset,
     };
-    Problem {
-        rule: error.rule(),
-        offset,
-        what: format!("{what}: {error}"),
-    }
+    Problem { rule: error.rule(), offset, what: format!("{what}: {error}") }
 }
 
 /// Does `work` for every item, on several threads, and gives the results in the order of the items.
-fn parallel<'i, T: Sync, R: Send>(
+fn parallel<T: Sync, R: Send>(
     threads: usize,
-    items: &'i [T],
+    items: &[T],
     work: impl Fn(&T) -> R + Sync,
-) -> Vec<(&'i T, R)> {
+) -> Vec<(&T, R)> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::with_capacity(items.len()));
     let run = || {
@@ -447,8 +411,5 @@ fn parallel<'i, T: Sync, R: Send>(
     });
     let mut results = results.into_inner().unwrap_or_default();
     results.sort_by_key(|(index, _)| *index);
-    results
-        .into_iter()
-        .map(|(index, result)| (&items[index], result))
-        .collect()
+    results.into_iter().map(|(index, result)| (&items[index], result)).collect()
 }

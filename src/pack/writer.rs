@@ -190,9 +190,8 @@ impl Writer {
         name.push(path.file_name().unwrap_or_default());
         name.push(format!(".{:016x}.tmp", u64::from_le_bytes(random)));
         let temporary = parent_dir(&path).join(name);
-        let file = vfs
-            .create_new(&temporary)
-            .map_err(|e| Error::io("creating the pack", &path, e))?;
+        let file =
+            vfs.create_new(&temporary).map_err(|e| Error::io("creating the pack", &path, e))?;
         // Locked before it has its name: nobody gets in between.
         let locked = match file.try_lock() {
             Ok(()) => Ok(()),
@@ -237,9 +236,7 @@ impl Writer {
         let segment = open_segment(&bytes, &committed).map_err(|error| error.at(&path))?;
         let latched = Latched::new(file);
         if committed.torn_bytes > 0 {
-            latched
-                .set_len(committed.end)
-                .map_err(|error| Error::write(&path, error))?;
+            latched.set_len(committed.end).map_err(|error| Error::write(&path, error))?;
         }
         // What a killed writer left behind may be in memory only. It must be on disk before anything
         // follows it, or a crash would look like damage.
@@ -328,10 +325,7 @@ impl Writer {
 
     fn open_base(&self) -> Result<Pack> {
         let machine = self.options.machine.clone();
-        let options = OpenOptions {
-            machine,
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions { machine, ..OpenOptions::default() };
         let file = Arc::clone(self.out.file().inner());
         let bytes =
             FileBytes::new(file, true).map_err(|e| Error::io("reading the pack", &self.path, e))?;
@@ -359,9 +353,7 @@ impl Writer {
         attributes: Attributes<'_>,
     ) -> Result<Hash> {
         if content.len() > WHOLE_BYTES_MAX {
-            return self
-                .put_stream_with(key, content, attributes)
-                .map(|content| content.name);
+            return self.put_stream_with(key, content, attributes).map(|content| content.name);
         }
         let key = key.into();
         key.check()?;
@@ -382,10 +374,7 @@ impl Writer {
         self.check_alive()?;
         let sha256 = self.options.sha256.then(|| sha256(content));
         self.add_object(name, content)?;
-        let content = Content {
-            name,
-            len: content.len() as u64,
-        };
+        let content = Content { name, len: content.len() as u64 };
         self.stage_put(key, Some(content), sha256, attributes)
     }
 
@@ -636,9 +625,7 @@ impl Writer {
     /// As [`Writer::commit`].
     pub fn finish(mut self) -> Result<WriteStats> {
         self.check_alive()?;
-        let sealed = self
-            .sealed
-            .is_some_and(|(size, _)| size == self.frontier.size());
+        let sealed = self.sealed.is_some_and(|(size, _)| size == self.frontier.size());
         // A commit without entries leaves the log as it was sealed, but the segment open.
         if self.dirty || !sealed || self.segment_has_commits {
             self.seal()?;
@@ -707,9 +694,5 @@ fn open_segment(bytes: &FileBytes, committed: &Committed) -> Result<Option<OpenS
     };
     while walker.next()?.is_some() {}
     let chain = walker.chain().zip(walker.segment_offset());
-    Ok(chain.map(|((previous, ordinal), offset)| OpenSegment {
-        offset,
-        previous,
-        ordinal,
-    }))
+    Ok(chain.map(|((previous, ordinal), offset)| OpenSegment { offset, previous, ordinal }))
 }

@@ -42,10 +42,7 @@ pub struct Log {
 
 impl Log {
     pub fn new(first: State) -> Self {
-        Self {
-            states: vec![first],
-            acked: 0,
-        }
+        Self { states: vec![first], acked: 0 }
     }
 
     pub fn last(&self) -> &State {
@@ -58,9 +55,7 @@ impl Log {
 
     /// The newest state that `seen` is, if it is none from before the last acknowledged one.
     pub fn find(&self, seen: &State) -> Option<usize> {
-        (self.acked..self.states.len())
-            .rev()
-            .find(|at| self.states[*at] == *seen)
+        (self.acked..self.states.len()).rev().find(|at| self.states[*at] == *seen)
     }
 
     /// What the log is once state `at` was seen by the only process that goes on.
@@ -100,26 +95,16 @@ pub fn delete(key: &str) -> Step {
 /// Bytes that do not compress.
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
-    blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut out);
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
     out
 }
 
 pub fn options(fs: &SimFs) -> WriteOptions {
-    WriteOptions {
-        machine: fs.machine(),
-        threads: 1,
-        ..WriteOptions::default()
-    }
+    WriteOptions { machine: fs.machine(), threads: 1, ..WriteOptions::default() }
 }
 
 pub fn open(fs: &SimFs) -> Result<Pack> {
-    let options = OpenOptions {
-        machine: fs.machine(),
-        ..OpenOptions::default()
-    };
+    let options = OpenOptions { machine: fs.machine(), ..OpenOptions::default() };
     Pack::open_with(PATH, options)
 }
 
@@ -217,15 +202,10 @@ fn one_step(
 
 /// The only names that may be there beside the pack: `.a.pefc.` 16 hexadecimal digits `.tmp`.
 pub fn leftovers(fs: &SimFs) -> Vec<String> {
-    let names = fs
-        .paths()
-        .into_iter()
-        .filter(|path| path != Path::new(PATH));
+    let names = fs.paths().into_iter().filter(|path| path != Path::new(PATH));
     let names: Vec<String> = names.map(|path| path.display().to_string()).collect();
     for name in &names {
-        let random = name
-            .strip_prefix("d/.a.pefc.")
-            .and_then(|rest| rest.strip_suffix(".tmp"));
+        let random = name.strip_prefix("d/.a.pefc.").and_then(|rest| rest.strip_suffix(".tmp"));
         let is_temporary = random.is_some_and(|random| {
             random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
         });
@@ -241,9 +221,7 @@ pub fn disk_hash(fs: &SimFs) -> blake3::Hash {
         let bytes = fs.read_file(&path).unwrap_or_default();
         let name = path.as_os_str().as_encoded_bytes();
         for part in [name, &bytes] {
-            hasher
-                .update(&(part.len() as u64).to_le_bytes())
-                .update(part);
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
         }
     }
     hasher.finalize()

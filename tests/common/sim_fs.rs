@@ -78,18 +78,14 @@ impl SimClock {
 
     fn copy(&self) -> Self {
         let copied = |from: &AtomicI64| AtomicI64::new(from.load(Ordering::SeqCst));
-        Self {
-            now: copied(&self.now),
-            step: copied(&self.step),
-        }
+        Self { now: copied(&self.now), step: copied(&self.step) }
     }
 }
 
 impl Clock for SimClock {
     fn now_s(&self) -> i64 {
         // `fetch_add` wraps, so a test may start at i64::MAX.
-        self.now
-            .fetch_add(self.step.load(Ordering::SeqCst), Ordering::SeqCst)
+        self.now.fetch_add(self.step.load(Ordering::SeqCst), Ordering::SeqCst)
     }
 }
 
@@ -134,12 +130,7 @@ pub struct CrashPlan {
 
 impl Default for CrashPlan {
     fn default() -> Self {
-        Self {
-            seed: 0,
-            exhaustive: 10,
-            samples: 256,
-            stale_blocks: false,
-        }
+        Self { seed: 0, exhaustive: 10, samples: 256, stale_blocks: false }
     }
 }
 
@@ -164,11 +155,7 @@ struct Inode {
 impl Inode {
     fn durable(image: Vec<u8>) -> Self {
         let image = Arc::new(image);
-        Self {
-            live: image.clone(),
-            durable: image,
-            ..Self::default()
-        }
+        Self { live: image.clone(), durable: image, ..Self::default() }
     }
 
     fn write(&mut self, sector: usize, buf: &[u8], offset: usize) {
@@ -179,10 +166,7 @@ impl Inode {
             let stop = end.min(start + sector);
             if stop > live.len() {
                 live.resize(stop, 0);
-                self.pending.push(FileOp::Len {
-                    len: stop,
-                    by_write: true,
-                });
+                self.pending.push(FileOp::Len { len: stop, by_write: true });
             }
             live[at..stop].copy_from_slice(&buf[at - offset..stop - offset]);
             self.pending.push(FileOp::Sector {
@@ -196,10 +180,7 @@ impl Inode {
     fn set_len(&mut self, len: usize) {
         if len != self.live.len() {
             Arc::make_mut(&mut self.live).resize(len, 0);
-            self.pending.push(FileOp::Len {
-                len,
-                by_write: false,
-            });
+            self.pending.push(FileOp::Len { len, by_write: false });
         }
     }
 
@@ -220,9 +201,7 @@ impl Inode {
             0 => {}
             1 => self.pending.clear(),
             2 => self.pending.retain(|op| matches!(op, FileOp::Len { .. })),
-            _ => self
-                .pending
-                .retain(|op| matches!(op, FileOp::Len { .. }) || rng.below(2) == 0),
+            _ => self.pending.retain(|op| matches!(op, FileOp::Len { .. }) || rng.below(2) == 0),
         }
     }
 
@@ -350,11 +329,7 @@ enum Choose {
 
 impl Choose {
     fn random(rng: &mut SplitMix64) -> Self {
-        Self::Random {
-            lean: rng.below(3),
-            rarity: 1 + rng.below(10),
-            rng: SplitMix64(rng.next()),
-        }
+        Self::Random { lean: rng.below(3), rarity: 1 + rng.below(10), rng: SplitMix64(rng.next()) }
     }
 
     fn pick(&mut self, options: usize) -> usize {
@@ -455,11 +430,7 @@ impl State {
     }
 
     fn change_name(&mut self, from: Option<PathBuf>, to: Option<(PathBuf, usize)>) {
-        let op = NameOp {
-            from,
-            to,
-            lost: false,
-        };
+        let op = NameOp { from, to, lost: false };
         op.apply(&mut self.names);
         self.pending_names.push(op);
     }
@@ -482,20 +453,14 @@ impl State {
         let mut used: BTreeSet<usize> = self.names.values().copied().collect();
         used.extend((0..self.inodes.len()).filter(|at| self.inodes[*at].handles > 0));
         used.remove(&inode);
-        let used: u64 = used
-            .iter()
-            .map(|at| self.inodes[*at].live.len() as u64)
-            .sum();
-        self.capacity
-            .map_or(MAX_FILE, |capacity| capacity.saturating_sub(used))
+        let used: u64 = used.iter().map(|at| self.inodes[*at].live.len() as u64).sum();
+        self.capacity.map_or(MAX_FILE, |capacity| capacity.saturating_sub(used))
     }
 
     fn pending_ops(&self) -> usize {
         let new = self.pending_names.iter().filter_map(|op| op.to.as_ref());
-        let reachable: BTreeSet<usize> = new
-            .map(|(_, inode)| *inode)
-            .chain(self.durable_names.values().copied())
-            .collect();
+        let reachable: BTreeSet<usize> =
+            new.map(|(_, inode)| *inode).chain(self.durable_names.values().copied()).collect();
         let ops = reachable.iter().flat_map(|at| &self.inodes[*at].pending);
         let counted = |op: &&FileOp| !matches!(op, FileOp::Len { by_write: true, .. });
         self.pending_names.len() + ops.filter(counted).count()
@@ -510,16 +475,10 @@ impl State {
         for (path, inode) in &mut names {
             let image = self.inodes[*inode].after_crash(self.sector, choose, stale);
             for part in [path.as_os_str().as_encoded_bytes(), &image] {
-                hasher
-                    .update(&(part.len() as u64).to_le_bytes())
-                    .update(part);
+                hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
             }
             *inode = inodes.len();
-            inodes.push(Inode {
-                live: image.clone(),
-                durable: image,
-                ..Inode::default()
-            });
+            inodes.push(Inode { live: image.clone(), durable: image, ..Inode::default() });
         }
         let state = Self {
             rng: SplitMix64(rng),
@@ -560,9 +519,7 @@ pub struct SimFs {
 
 impl fmt::Debug for SimFs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimFs")
-            .field("paths", &self.paths())
-            .finish_non_exhaustive()
+        f.debug_struct("SimFs").field("paths", &self.paths()).finish_non_exhaustive()
     }
 }
 
@@ -574,11 +531,7 @@ impl SimFs {
 
     /// An empty disk with sectors of this many bytes.
     pub fn with_sector(seed: u64, sector: usize) -> Self {
-        Self::of(
-            State::new(seed, sector),
-            SimClock::default(),
-            SplitMix64(!seed),
-        )
+        Self::of(State::new(seed, sector), SimClock::default(), SplitMix64(!seed))
     }
 
     fn of(state: State, clock: SimClock, random: SplitMix64) -> Self {
@@ -628,10 +581,7 @@ impl SimFs {
                 next = match choose {
                     Choose::Newest => Some(Choose::Oldest),
                     Choose::Oldest if state.pending_ops() <= plan.exhaustive => {
-                        Some(Choose::Walk {
-                            path: Vec::new(),
-                            at: 0,
-                        })
+                        Some(Choose::Walk { path: Vec::new(), at: 0 })
                     }
                     mut walk @ Choose::Walk { .. } => walk.next_walk().then_some(walk),
                     Choose::Oldest | Choose::Random { .. }
@@ -711,11 +661,7 @@ impl SimFs {
             old.pending.clear();
         }
         let touching = state.touching(|name| name == path);
-        let State {
-            pending_names,
-            durable_names,
-            ..
-        } = &mut *state;
+        let State { pending_names, durable_names, .. } = &mut *state;
         *pending_names = apply_names(pending_names, durable_names, |at, _| touching[at]);
         durable_names.insert(path.clone(), inode);
         state.names.insert(path, inode);
@@ -795,12 +741,7 @@ impl Vfs for SimFs {
         let dir = clean(dir);
         let touching = state.touching(|name| clean(&parent_dir(name)) == dir);
         let off = state.off;
-        let State {
-            pending_names,
-            durable_names,
-            rng,
-            ..
-        } = &mut *state;
+        let State { pending_names, durable_names, rng, .. } = &mut *state;
         if result.is_ok() {
             let wanted = |at: usize, op: &NameOp| touching[at] && !op.lost;
             *pending_names = apply_names(pending_names, durable_names, wanted);
@@ -853,10 +794,7 @@ impl File for SimFile {
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let (mut state, part) = self.change(&format!("write_all_at {offset}+{}", buf.len()))?;
-        let Some(end) = offset
-            .checked_add(buf.len() as u64)
-            .filter(|end| *end <= MAX_FILE)
-        else {
+        let Some(end) = offset.checked_add(buf.len() as u64).filter(|end| *end <= MAX_FILE) else {
             return Err(io::Error::from_raw_os_error(EFBIG));
         };
         let State { rng, sector, .. } = &mut *state;
@@ -897,12 +835,7 @@ impl File for SimFile {
         let mut state = locked(&self.state);
         let result = state.whole_call(format!("sync_data {}", self.path.display()));
         let off = state.off;
-        let State {
-            inodes,
-            rng,
-            sector,
-            ..
-        } = &mut *state;
+        let State { inodes, rng, sector, .. } = &mut *state;
         match result {
             Ok(()) => inodes[self.inode].sync(*sector),
             Err(_) if off => {}
@@ -918,10 +851,7 @@ impl File for SimFile {
         if *locked_by.get_or_insert(self.handle) == self.handle {
             return Ok(());
         }
-        Err(LockError::Held(Some(LockHolder {
-            pid: std::process::id(),
-            program: None,
-        })))
+        Err(LockError::Held(Some(LockHolder { pid: std::process::id(), program: None })))
     }
 
     fn map(&self, _len: u64) -> io::Result<Option<Map>> {
@@ -941,9 +871,7 @@ impl Drop for SimFile {
 
 impl fmt::Debug for SimFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimFile")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("SimFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

@@ -75,6 +75,12 @@ pub fn group_id(name: &str) -> Option<u32> {
     groups().ids.get(name).copied()
 }
 
+/// Whether this process may do what only the superuser may, such as giving files away.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,10 +104,4 @@ mod tests {
         assert_eq!(group_name(0).and_then(group_id), Some(0));
         assert_eq!(user_name(u32::MAX - 7), None);
     }
-}
-
-/// Whether this process may do what only the superuser may, such as giving files away.
-#[must_use]
-pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
 }

@@ -32,11 +32,7 @@ impl SourceDir {
     /// always followed. Needs search permission here, read permission only for
     /// [`SourceDir::entries`].
     pub fn open(path: &Path, follow: bool) -> io::Result<Self> {
-        let flags = if follow {
-            DIRECTORY
-        } else {
-            DIRECTORY | OFlags::NOFOLLOW
-        };
+        let flags = if follow { DIRECTORY } else { DIRECTORY | OFlags::NOFOLLOW };
         let fd = retry_on_intr(|| openat(rustix::fs::CWD, path, flags, Mode::empty()))?;
         Ok(Self::from_fd(Arc::new(fd)))
     }
@@ -97,9 +93,7 @@ impl SourceTree {
     /// The tree below `root`.
     #[must_use]
     pub fn new(root: &SourceDir) -> Self {
-        Self {
-            dirs: Dirs::new(Arc::clone(&root.fd)),
-        }
+        Self { dirs: Dirs::new(Arc::clone(&root.fd)) }
     }
 
     /// The directory at the top.
@@ -131,16 +125,12 @@ impl SourceTree {
     /// [`io::ErrorKind::InvalidInput`]; a named pipe put in the place of a file doesn't block.
     /// A file under another process's lease (Samba) is `EWOULDBLOCK`.
     pub fn open_file(&self, path: &[u8]) -> io::Result<SourceFile> {
-        Ok(self
-            .dirs
-            .at(path, |dir, name| SourceFile::open(dir.as_fd(), name))?)
+        Ok(self.dirs.at(path, |dir, name| SourceFile::open(dir.as_fd(), name))?)
     }
 
     /// The target of the symbolic link at `path`; `EINVAL` if it is none.
     pub fn read_link(&self, path: &[u8]) -> io::Result<Vec<u8>> {
-        Ok(self
-            .dirs
-            .at(path, |dir, name| read_link(dir.as_fd(), name))?)
+        Ok(self.dirs.at(path, |dir, name| read_link(dir.as_fd(), name))?)
     }
 }
 
@@ -173,10 +163,7 @@ impl SourceFile {
         if opened.kind != FileKind::File {
             return Err(not_a_file());
         }
-        Ok(Self {
-            file: fd.into(),
-            opened,
-        })
+        Ok(Self { file: fd.into(), opened })
     }
 
     /// What it was when it was opened.

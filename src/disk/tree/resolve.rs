@@ -22,9 +22,7 @@ const NEAREST_ANCESTORS: usize = 8;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC);
+pub(super) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The directories beneath one root.
 #[derive(Debug)]
@@ -94,12 +92,10 @@ impl Dirs {
 
     /// Closes the directory `path` and all below it.
     pub(super) fn forget(&self, path: &[u8]) {
-        self.cache()
-            .open
-            .retain(|open, _| match open.strip_prefix(path) {
-                Some(rest) => !(rest.is_empty() || rest.starts_with(b"/")),
-                None => true,
-            });
+        self.cache().open.retain(|open, _| match open.strip_prefix(path) {
+            Some(rest) => !(rest.is_empty() || rest.starts_with(b"/")),
+            None => true,
+        });
     }
 
     #[cfg(test)]

@@ -103,14 +103,8 @@ fn the_spelling_of_a_path_is_checked() {
             assert_eq!(rule(target.remove_file(path)), expected);
             assert_eq!(rule(target.remove_empty_dir(path)), expected);
             assert_eq!(rule(target.exists(path)), expected);
-            assert_eq!(
-                rule(target.set_dir_metadata(path, &Attributes::default())),
-                expected
-            );
-            assert_eq!(
-                rule(target.set_symlink_metadata(path, None, None)),
-                expected
-            );
+            assert_eq!(rule(target.set_dir_metadata(path, &Attributes::default())), expected);
+            assert_eq!(rule(target.set_symlink_metadata(path, None, None)), expected);
             let error = arena.source().open_file(path).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
             let error = error.downcast::<UnsafePath>().unwrap();
@@ -169,11 +163,7 @@ fn a_link_that_is_already_there_is_not_followed() {
             let exists = Some(io::ErrorKind::AlreadyExists);
             assert_eq!(kind(target.create_dir(link)), exists);
             assert_eq!(kind(target.create_file(link)), exists);
-            assert!(
-                target
-                    .set_dir_metadata(link, &Attributes::default())
-                    .is_err()
-            );
+            assert!(target.set_dir_metadata(link, &Attributes::default()).is_err());
             assert!(target.remove_empty_dir(link).is_err());
             assert_eq!(target.metadata(link).unwrap().kind, FileKind::Symlink);
         }
@@ -256,10 +246,7 @@ fn files_are_private_whole_and_removed_unless_finished() {
         assert_eq!(target.metadata(b"f").unwrap().mode, 0o600);
         file.finish().unwrap();
         assert_eq!(fs::read(arena.path("f")).unwrap(), b"abcd\0X");
-        assert_eq!(
-            kind(target.create_file(b"f")),
-            Some(io::ErrorKind::AlreadyExists)
-        );
+        assert_eq!(kind(target.create_file(b"f")), Some(io::ErrorKind::AlreadyExists));
         drop(target.create_file(b"half").unwrap());
         drop(target.replace_file(b"f").unwrap());
         assert!(!target.exists(b"half").unwrap() && !target.exists(b"f/under").unwrap());
@@ -309,10 +296,7 @@ fn hard_links_are_to_regular_files_below() {
         }
         assert!(!target.exists(b"d/new").unwrap());
         target.hard_link(b"d/f", b"new").unwrap();
-        let (one, two) = (
-            target.metadata(b"d/f").unwrap(),
-            target.metadata(b"new").unwrap(),
-        );
+        let (one, two) = (target.metadata(b"d/f").unwrap(), target.metadata(b"new").unwrap());
         assert_eq!((one, one.link_count), (two, 2));
         let again = target.hard_link(b"d/f", b"link");
         assert_eq!(kind(again), Some(io::ErrorKind::AlreadyExists));
@@ -327,31 +311,17 @@ fn times_and_modes_come_back_as_they_were_given() {
         let target = &arena.target;
         target.create_dir(b"d").unwrap();
         target.symlink(b"no\xffwhere", b"d/l").unwrap();
-        let times = [
-            (0, 0),
-            (1_700_000_000, 123_456_789),
-            (-1, 999_999_999),
-            (-86_400, 1),
-        ];
+        let times = [(0, 0), (1_700_000_000, 123_456_789), (-1, 999_999_999), (-86_400, 1)];
         for (i, mtime) in times.into_iter().enumerate() {
-            let new = Attributes {
-                mode: Some(0o640),
-                mtime: Some(mtime),
-                ..Attributes::default()
-            };
+            let new = Attributes { mode: Some(0o640), mtime: Some(mtime), ..Attributes::default() };
             let path = format!("d/{i}").into_bytes();
             let file = target.create_file(&path).unwrap();
             file.write_all(b"x").unwrap();
             file.set_metadata(&new).unwrap();
             file.finish().unwrap();
-            let of_dir = Attributes {
-                mode: Some(0o711),
-                ..new
-            };
+            let of_dir = Attributes { mode: Some(0o711), ..new };
             target.set_dir_metadata(b"d", &of_dir).unwrap();
-            target
-                .set_symlink_metadata(b"d/l", None, Some(mtime))
-                .unwrap();
+            target.set_symlink_metadata(b"d/l", None, Some(mtime)).unwrap();
             for (path, mode) in [(&path[..], 0o640), (b"d", 0o711), (b"d/l", 0o777)] {
                 let found = target.metadata(path).unwrap();
                 assert_eq!((found.mtime_s, found.mtime_ns), mtime, "{path:?}");
@@ -373,33 +343,21 @@ fn times_and_modes_come_back_as_they_were_given() {
 
 #[test]
 fn special_bits_only_on_request_and_they_survive_a_new_owner() {
-    let me = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
+    let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let owner = if is_root() { (1, 1) } else { me };
     both(|arena| {
         let file = arena.target.create_file(b"f").unwrap();
-        let mut new = Attributes {
-            mode: Some(0o4755),
-            owner: Some(owner),
-            ..Attributes::default()
-        };
+        let mut new =
+            Attributes { mode: Some(0o4755), owner: Some(owner), ..Attributes::default() };
         file.set_metadata(&new).unwrap();
         assert_eq!(arena.target.metadata(b"f").unwrap().mode, 0o755);
         new.special_bits = true;
         file.set_metadata(&new).unwrap();
         let found = arena.target.metadata(b"f").unwrap();
-        assert_eq!(
-            (found.mode, found.uid, found.gid),
-            (0o4755, owner.0, owner.1)
-        );
+        assert_eq!((found.mode, found.uid, found.gid), (0o4755, owner.0, owner.1));
         if is_root() {
             arena.target.symlink(b"f", b"l").unwrap();
-            arena
-                .target
-                .set_symlink_metadata(b"l", Some((7, 8)), None)
-                .unwrap();
+            arena.target.set_symlink_metadata(b"l", Some((7, 8)), None).unwrap();
             let link = arena.target.metadata(b"l").unwrap();
             assert_eq!((link.uid, link.gid), (7, 8));
             assert_eq!(arena.target.metadata(b"f").unwrap(), found);
@@ -450,13 +408,7 @@ fn a_walk_goes_in_order_through_any_names_and_past_errors() {
         for dir in [&b"a"[..], b"a/b", b"no", b"\xff\xfe\n", b"skip"] {
             target.create_dir(dir).unwrap();
         }
-        for file in [
-            &b"a.txt"[..],
-            b"a/b/c",
-            b"no/1",
-            b"\xff\xfe\n/\x80",
-            b"skip/x",
-        ] {
+        for file in [&b"a.txt"[..], b"a/b/c", b"no/1", b"\xff\xfe\n/\x80", b"skip/x"] {
             arena.write(file, b"");
         }
         target.symlink(b"a", b"z").unwrap();
@@ -498,10 +450,7 @@ fn a_walk_goes_in_order_through_any_names_and_past_errors() {
         fs::remove_file(arena.path("z.gone")).unwrap();
         let rest: Vec<_> = walk.collect();
         let gone = rest.iter().find_map(|item| item.as_ref().err()).unwrap();
-        assert_eq!(
-            (&gone.path[..], gone.step),
-            (&b"z.gone"[..], WalkStep::Look)
-        );
+        assert_eq!((&gone.path[..], gone.step), (&b"z.gone"[..], WalkStep::Look));
         assert_eq!(gone.error.kind(), io::ErrorKind::NotFound);
         let names: Vec<_> = rest.iter().flatten().map(|entry| &entry.path[..]).collect();
         let order: [&[u8]; 4] = [b"skip/x", b"z", b"\xff\xfe\n", b"\xff\xfe\n/\x80"];
@@ -512,10 +461,7 @@ fn a_walk_goes_in_order_through_any_names_and_past_errors() {
         let same = fs::metadata(arena.path("a.txt")).unwrap();
         let found = source.metadata(b"a.txt").unwrap();
         assert_eq!((found.inode, found.device), (same.ino(), same.dev()));
-        assert_eq!(
-            (found.mtime_s, i64::from(found.mtime_ns)),
-            (same.mtime(), same.mtime_nsec())
-        );
+        assert_eq!((found.mtime_s, i64::from(found.mtime_ns)), (same.mtime(), same.mtime_nsec()));
     });
 }
 
@@ -536,10 +482,7 @@ fn a_directory_without_permission_is_one_error() {
         assert_eq!(items.len(), 3);
         assert_eq!(items[0].as_ref().unwrap().path, b"closed");
         let error = items[1].as_ref().unwrap_err();
-        assert_eq!(
-            (&error.path[..], error.step),
-            (&b"closed"[..], WalkStep::List)
-        );
+        assert_eq!((&error.path[..], error.step), (&b"closed"[..], WalkStep::List));
         assert_eq!(error.error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(items[2].as_ref().unwrap().path, b"open");
     });
@@ -558,11 +501,7 @@ fn bytes_that_are_no_text_are_names() {
     both(|arena| {
         let name: Vec<u8> = (1..=255).filter(|&byte| byte != b'/').collect();
         arena.write(&name, b"all");
-        let found = fs::read_dir(arena.path(""))
-            .unwrap()
-            .next()
-            .unwrap()
-            .unwrap();
+        let found = fs::read_dir(arena.path("")).unwrap().next().unwrap().unwrap();
         assert_eq!(found.file_name().as_bytes(), name);
         assert_eq!(arena.source().root().entries().unwrap()[0].name, name);
         let mut file = arena.source().root().open_file(&name).unwrap();

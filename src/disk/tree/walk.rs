@@ -66,13 +66,7 @@ pub struct WalkError {
 
 impl Walk {
     pub(super) fn new(tree: Arc<SourceTree>) -> Self {
-        Self {
-            tree,
-            path: Vec::new(),
-            frames: Vec::new(),
-            here: None,
-            enter: true,
-        }
+        Self { tree, path: Vec::new(), frames: Vec::new(), here: None, enter: true }
     }
 
     /// After an item that is a directory: passes over what is in it.
@@ -83,20 +77,13 @@ impl Walk {
     fn enter(&mut self) -> io::Result<()> {
         let dir = self.tree.dirs.dir(&self.path)?;
         let names = list(dir.as_fd())?.into_iter();
-        self.frames.push(Frame {
-            path_bytes: self.path.len(),
-            names,
-        });
+        self.frames.push(Frame { path_bytes: self.path.len(), names });
         self.here = Some(dir);
         Ok(())
     }
 
     fn failed(&self, step: WalkStep, error: io::Error) -> WalkError {
-        WalkError {
-            path: self.path.clone(),
-            step,
-            error,
-        }
+        WalkError { path: self.path.clone(), step, error }
     }
 }
 
@@ -134,10 +121,7 @@ impl Iterator for Walk {
             return Some(match stat(here.as_fd(), &name) {
                 Ok(metadata) => {
                     self.enter = metadata.kind == FileKind::Directory;
-                    Ok(WalkEntry {
-                        path: self.path.clone(),
-                        metadata,
-                    })
+                    Ok(WalkEntry { path: self.path.clone(), metadata })
                 }
                 Err(error) => Err(self.failed(WalkStep::Look, error)),
             });

@@ -44,14 +44,8 @@ impl Attributes {
             return Err(invalid("nanoseconds of a time out of range"));
         }
         Ok(Some(Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            last_modification: Timespec {
-                tv_sec: number(seconds)?,
-                tv_nsec: number(nanoseconds)?,
-            },
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: number(seconds)?, tv_nsec: number(nanoseconds)? },
         }))
     }
 
@@ -71,9 +65,7 @@ impl Attributes {
         if let Some((uid, gid)) = owner {
             fchown(fd, Some(uid), Some(gid))?;
         }
-        let mode = self
-            .mode
-            .map(|mode| mode & if self.special_bits { 0o7777 } else { 0o777 });
+        let mode = self.mode.map(|mode| mode & if self.special_bits { 0o7777 } else { 0o777 });
         if let Some(mode) = mode {
             fchmod(fd, raw_mode(mode)?)?;
         }
@@ -119,10 +111,7 @@ impl TargetDir {
             flags |= OFlags::NOFOLLOW;
         }
         let root = retry_on_intr(|| openat(rustix::fs::CWD, path, flags, Mode::empty()))?;
-        Ok(Self {
-            dirs: Dirs::new(Arc::new(root)),
-            created,
-        })
+        Ok(Self { dirs: Dirs::new(Arc::new(root)), created })
     }
 
     /// Whether [`TargetDir::create_or_open`] created it.
@@ -165,8 +154,7 @@ impl TargetDir {
 
     /// Creates a directory with mode `0700`; one that exists is `EEXIST`, as is a link to one.
     pub fn create_dir(&self, path: &[u8]) -> Result<(), TreeError> {
-        self.dirs
-            .at(path, |dir, name| Ok(mkdirat(dir, name, PRIVATE_DIR)?))
+        self.dirs.at(path, |dir, name| Ok(mkdirat(dir, name, PRIVATE_DIR)?))
     }
 
     /// Creates a file with mode `0600`; whatever exists at `path` already is `EEXIST`. The name
@@ -217,8 +205,7 @@ impl TargetDir {
     /// point out of the tree is the caller's policy, and nothing here follows it. `EEXIST` if
     /// `path` exists.
     pub fn symlink(&self, target: &[u8], path: &[u8]) -> Result<(), TreeError> {
-        self.dirs
-            .at(path, |dir, name| Ok(symlinkat(target, dir, name)?))
+        self.dirs.at(path, |dir, name| Ok(symlinkat(target, dir, name)?))
     }
 
     /// Gives the regular file `existing`, which must be below this directory too, the second
@@ -246,8 +233,7 @@ impl TargetDir {
     /// Creates a named pipe with the permission bits `mode` (`0o777` at most), less the umask.
     /// [`io::ErrorKind::Unsupported`] on macOS. `EEXIST` if `path` exists.
     pub fn make_fifo(&self, path: &[u8], mode: u32) -> Result<(), TreeError> {
-        self.dirs
-            .at(path, |dir, name| fifo(dir.as_fd(), name, mode & 0o777))
+        self.dirs.at(path, |dir, name| fifo(dir.as_fd(), name, mode & 0o777))
     }
 
     /// Creates a character or block device with the permission bits `mode` (`0o777` at most), less
@@ -259,22 +245,18 @@ impl TargetDir {
         mode: u32,
         (major, minor): (u32, u32),
     ) -> Result<(), TreeError> {
-        self.dirs.at(path, |dir, name| {
-            device(dir.as_fd(), name, is_block, mode & 0o777, (major, minor))
-        })
+        self.dirs
+            .at(path, |dir, name| device(dir.as_fd(), name, is_block, mode & 0o777, (major, minor)))
     }
 
     /// Removes anything but a directory. A symbolic link itself is removed.
     pub fn remove_file(&self, path: &[u8]) -> Result<(), TreeError> {
-        self.dirs
-            .at(path, |dir, name| Ok(unlinkat(dir, name, AtFlags::empty())?))
+        self.dirs.at(path, |dir, name| Ok(unlinkat(dir, name, AtFlags::empty())?))
     }
 
     /// Removes a directory with nothing in it; `ENOTEMPTY` otherwise.
     pub fn remove_empty_dir(&self, path: &[u8]) -> Result<(), TreeError> {
-        self.dirs.at(path, |dir, name| {
-            Ok(unlinkat(dir, name, AtFlags::REMOVEDIR)?)
-        })?;
+        self.dirs.at(path, |dir, name| Ok(unlinkat(dir, name, AtFlags::REMOVEDIR)?))?;
         self.dirs.forget(path);
         Ok(())
     }
@@ -303,15 +285,9 @@ impl TargetDir {
         owner: Option<(u32, u32)>,
         mtime: Option<(i64, u32)>,
     ) -> Result<(), TreeError> {
-        let new = Attributes {
-            owner,
-            mtime,
-            ..Attributes::default()
-        };
+        let new = Attributes { owner, mtime, ..Attributes::default() };
         let (owner, times) = (new.owner()?, new.times()?);
-        self.dirs.at(path, |dir, name| {
-            set_node(dir.as_fd(), name, owner, times.as_ref())
-        })
+        self.dirs.at(path, |dir, name| set_node(dir.as_fd(), name, owner, times.as_ref()))
     }
 
     /// Returns once all that was written to this file system would survive a power cut. One call
@@ -438,13 +414,7 @@ fn device(
         rustix::fs::FileType::CharacterDevice
     };
     let number = rustix::fs::makedev(major, minor);
-    Ok(rustix::fs::mknodat(
-        dir,
-        name,
-        kind,
-        raw_mode(mode)?,
-        number,
-    )?)
+    Ok(rustix::fs::mknodat(dir, name, kind, raw_mode(mode)?, number)?)
 }
 
 #[cfg(target_vendor = "apple")]

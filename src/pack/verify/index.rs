@@ -36,9 +36,7 @@ pub(super) fn verify(
         let result = check_cover(layout, commit, footer)
             .and_then(|()| check_objects(pack, commit, footer, rows))
             .and_then(|()| check_keys(pack, commit, footer, events));
-        built
-            .problems
-            .extend(result.err().map(|error| problem(&error, "index")));
+        built.problems.extend(result.err().map(|error| problem(&error, "index")));
         built.count += 1;
     }
     built
@@ -51,16 +49,10 @@ fn fault(offset: u64) -> crate::segment::ReadError {
 /// A unit begins with a segment, right behind the footer of the unit below it.
 fn check_cover(layout: &Layout, commit: &Commit, footer: &Footer) -> Result<()> {
     let begins = footer.covers_from == 0 || {
-        let below = layout
-            .commits
-            .iter()
-            .find(|below| below.frame_offset == footer.next_unit);
+        let below = layout.commits.iter().find(|below| below.frame_offset == footer.next_unit);
         let below = below.filter(|below| below.footer.is_some());
         let end = below.and_then(|below| {
-            layout
-                .frames
-                .iter()
-                .find(|header| header.offset == below.frame_offset)
+            layout.frames.iter().find(|header| header.offset == below.frame_offset)
         });
         end.is_some_and(|header| header.next_offset() == footer.covers_from)
     };
@@ -68,33 +60,25 @@ fn check_cover(layout: &Layout, commit: &Commit, footer: &Footer) -> Result<()> 
         let number = |kind: FrameKind| u64::from(kind.number());
         kind == number(FrameKind::ObjectIndex) || kind == number(FrameKind::KeyDirectory)
     };
-    let sections = footer
-        .sections
-        .iter()
-        .filter(|section| known(section.kind))
-        .count();
+    let sections = footer.sections.iter().filter(|section| known(section.kind)).count();
     if begins && (footer.sections.is_empty() || sections == 2) {
         return Ok(());
     }
     Err(FormatError::new(Rule::Commit, commit.frame_offset).into())
 }
 
+/// A section as it is stored: its frame's offset, its payload, the hash of its head in the footer.
+type Stored<'a> = (u64, std::borrow::Cow<'a, [u8]>, Hash);
+
 fn section_payload<'a>(
     pack: &'a Pack,
     footer: &Footer,
     kind: FrameKind,
-) -> Result<Option<(u64, std::borrow::Cow<'a, [u8]>, Hash)>> {
-    let row = footer
-        .sections
-        .iter()
-        .find(|row| row.kind == u64::from(kind.number()));
+) -> Result<Option<Stored<'a>>> {
+    let row = footer.sections.iter().find(|row| row.kind == u64::from(kind.number()));
     let Some(row) = row else { return Ok(None) };
     let (header, _) = read_frame_header(&*pack.bytes, row.frame_offset)?;
-    Ok(Some((
-        row.frame_offset,
-        read_payload(&*pack.bytes, &header)?,
-        row.head_hash,
-    )))
+    Ok(Some((row.frame_offset, read_payload(&*pack.bytes, &header)?, row.head_hash)))
 }
 
 fn check_objects(
@@ -112,18 +96,11 @@ fn check_objects(
     let mut expected: Vec<ObjectRow> = rows
         .iter()
         .filter(|(_, place)| covered(place))
-        .map(|(prefix, place)| ObjectRow {
-            prefix: *prefix,
-            place: *place,
-        })
+        .map(|(prefix, place)| ObjectRow { prefix: *prefix, place: *place })
         .collect();
     expected.sort_unstable();
     let (payload, head_hash) = object_index(&expected);
-    if *stored != payload || head != head_hash {
-        Err(fault(offset))
-    } else {
-        Ok(())
-    }
+    if *stored != payload || head != head_hash { Err(fault(offset)) } else { Ok(()) }
 }
 
 fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -> Result<()> {
@@ -162,11 +139,7 @@ fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -
     };
     let frames = directory_frames(pack, directory)?;
     let (payload, head_hash) = key_directory(&frames, expected.len() as u64);
-    if *stored != payload || head != head_hash {
-        Err(fault(offset))
-    } else {
-        Ok(())
-    }
+    if *stored != payload || head != head_hash { Err(fault(offset)) } else { Ok(()) }
 }
 
 /// The frames that a directory lists, each with the first key that it really holds.

@@ -58,9 +58,7 @@ pub(super) fn replay(pack: &Pack, layout: &Layout) -> Replayed {
         let done = match header.kind {
             FrameKind::Entries => state.entries(pack, header),
             FrameKind::Commit => {
-                let commit = commits
-                    .clone()
-                    .find(|commit| commit.frame_offset == header.offset);
+                let commit = commits.clone().find(|commit| commit.frame_offset == header.offset);
                 match commit {
                     Some(commit) => {
                         commits.by_ref().find(|c| c.frame_offset == header.offset);
@@ -82,11 +80,7 @@ pub(super) fn replay(pack: &Pack, layout: &Layout) -> Replayed {
 
 impl State {
     fn fault(&mut self, rule: Rule, offset: u64, what: String) {
-        self.out.problems.push(Problem {
-            rule: Some(rule),
-            offset,
-            what,
-        });
+        self.out.problems.push(Problem { rule: Some(rule), offset, what });
     }
 
     fn entries(&mut self, pack: &Pack, header: &FrameHeader) -> Result<()> {
@@ -143,26 +137,16 @@ impl State {
         };
         if let (Some(key), true) = (&space_and_key, sorted) {
             if self.last_key.as_ref().is_some_and(|last| last >= key) {
-                self.fault(
-                    Rule::LogOrder,
-                    offset,
-                    format!("entry {index} is out of key order"),
-                );
+                self.fault(Rule::LogOrder, offset, format!("entry {index} is out of key order"));
             }
             self.last_key = Some(key.clone());
         }
         match (entry, space_and_key) {
             (Entry::Put(put), Some(key)) => {
-                self.out
-                    .puts
-                    .extend(put.content.map(|content| (content, place)));
+                self.out.puts.extend(put.content.map(|content| (content, place)));
                 self.out.live.insert(key.clone(), put.content);
                 self.hashes.insert(key.clone(), sha256(bytes));
-                self.out.events.push(Event {
-                    key,
-                    place,
-                    is_delete: false,
-                });
+                self.out.events.push(Event { key, place, is_delete: false });
             }
             (Entry::Delete(_), Some(key)) => {
                 if self.out.live.remove(&key).is_none() {
@@ -173,11 +157,7 @@ impl State {
                     );
                 }
                 self.hashes.remove(&key);
-                self.out.events.push(Event {
-                    key,
-                    place,
-                    is_delete: true,
-                });
+                self.out.events.push(Event { key, place, is_delete: true });
             }
             (Entry::Seal(seal), _) => self.seal(seal, place),
             _ => {}
@@ -187,11 +167,7 @@ impl State {
     fn seal(&mut self, seal: &Seal<'_>, place: Locator) {
         let offset = place.frame_offset();
         if seal.previous != self.sealed {
-            self.fault(
-                Rule::Seal,
-                offset,
-                "a seal does not continue the one before it".into(),
-            );
+            self.fault(Rule::Seal, offset, "a seal does not continue the one before it".into());
         }
         let mut map = LiveMap::default();
         for (key, hash) in &self.hashes {
@@ -206,11 +182,7 @@ impl State {
             );
         }
         if (seal.object_count, seal.object_bytes) != (map.object_count, map.object_bytes) {
-            self.fault(
-                Rule::Seal,
-                offset,
-                "a seal counts other objects than are live".into(),
-            );
+            self.fault(Rule::Seal, offset, "a seal counts other objects than are live".into());
         }
         self.seal = Some(place);
         self.ends_in_seal = true;

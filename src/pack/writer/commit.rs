@@ -39,18 +39,12 @@ impl Writer {
                 let added = found.with_bytes(|bytes| {
                     let key = units::key_of_entry(bytes)?.unwrap_or_default();
                     changed.upto(&key, |key, bytes| live.add(key, bytes))?;
-                    if changed.replaces(&key) {
-                        Ok(())
-                    } else {
-                        live.add(&key, bytes)
-                    }
+                    if changed.replaces(&key) { Ok(()) } else { live.add(&key, bytes) }
                 });
                 added.map_err(|error| self.fault(error))?;
             }
         }
-        changed
-            .rest(|key, bytes| live.add(key, bytes))
-            .map_err(|error| self.fault(error))?;
+        changed.rest(|key, bytes| live.add(key, bytes)).map_err(|error| self.fault(error))?;
         Ok(live.finish())
     }
 
@@ -95,21 +89,13 @@ impl Writer {
         }
         let tail_bytes = self.out.position() - self.tail_start();
         let with_footer = map.is_some() || tail_bytes > TAIL_BYTES_MAX;
-        let footer = if with_footer {
-            Some(self.write_index(direct)?)
-        } else {
-            None
-        };
+        let footer = if with_footer { Some(self.write_index(direct)?) } else { None };
         self.write_commit(map, footer)
     }
 
     /// Where the tail begins that a reader would replay.
     pub(super) fn tail_start(&self) -> u64 {
-        if self.previous_footer == 0 {
-            0
-        } else {
-            self.out.segment_offset()
-        }
+        if self.previous_footer == 0 { 0 } else { self.out.segment_offset() }
     }
 
     pub(super) fn seal_entry(&self, map: &SealedMap) -> Vec<u8> {
@@ -147,18 +133,10 @@ impl Writer {
             counts.push(count);
             let item_count = u32::try_from(count).unwrap_or(u32::MAX); // 64 KiB hold few
             let kind = FrameKind::Entries;
-            let job = Job::Plain {
-                kind,
-                flags: FLAG_SORTED,
-                item_count,
-                body,
-                compress: true,
-            };
+            let job = Job::Plain { kind, flags: FLAG_SORTED, item_count, body, compress: true };
             let (out, path) = (&mut self.out, &self.path);
             let written = |packed: Packed| {
-                let header = out
-                    .frame(&packed)
-                    .map_err(|error| Error::write(path, error))?;
+                let header = out.frame(&packed).map_err(|error| Error::write(path, error))?;
                 headers.push((header, 0));
                 Ok(())
             };
@@ -166,15 +144,10 @@ impl Writer {
         }
         let (out, path) = (&mut self.out, &self.path);
         self.pool.drain(|packed| {
-            headers.push((
-                out.frame(&packed)
-                    .map_err(|error| Error::write(path, error))?,
-                0,
-            ));
+            headers.push((out.frame(&packed).map_err(|error| Error::write(path, error))?, 0));
             Ok(())
         })?;
-        run.iter()
-            .for_each(|entry| self.frontier.push(leaf_hash(entry)));
+        run.iter().for_each(|entry| self.frontier.push(leaf_hash(entry)));
         let mut places = Vec::with_capacity(run.len());
         for ((header, _), count) in headers.iter().zip(counts) {
             for item in 0..count {
@@ -189,13 +162,7 @@ impl Writer {
     pub(super) fn write_index(&mut self, direct: bool) -> Result<Footer> {
         let mut keys = BTreeMap::new();
         for (key, (place, bytes)) in &self.overlay {
-            keys.insert(
-                key.clone(),
-                KeyPlace {
-                    place: *place,
-                    is_delete: bytes.is_none(),
-                },
-            );
+            keys.insert(key.clone(), KeyPlace { place: *place, is_delete: bytes.is_none() });
         }
         // What the open tail held when the writer opened it.
         if let Some(base) = &self.base {
@@ -221,13 +188,9 @@ impl Writer {
         };
         rows.sort_unstable();
         let (payload, head_hash) = index::object_index(&rows);
-        footer
-            .sections
-            .push(self.write_section(FrameKind::ObjectIndex, payload, head_hash)?);
+        footer.sections.push(self.write_section(FrameKind::ObjectIndex, payload, head_hash)?);
         let (payload, head_hash) = index::key_directory(&frames, keys.len() as u64);
-        footer
-            .sections
-            .push(self.write_section(FrameKind::KeyDirectory, payload, head_hash)?);
+        footer.sections.push(self.write_section(FrameKind::KeyDirectory, payload, head_hash)?);
         Ok(footer)
     }
 
@@ -239,11 +202,7 @@ impl Writer {
         let mut offsets = Vec::new();
         let (out, path) = (&mut self.out, &self.path);
         let mut write = |packed: Packed| {
-            offsets.push(
-                out.frame(&packed)
-                    .map_err(|error| Error::write(path, error))?
-                    .offset,
-            );
+            offsets.push(out.frame(&packed).map_err(|error| Error::write(path, error))?.offset);
             Ok(())
         };
         for (first, job) in footer::key_pages(keys) {
@@ -263,28 +222,15 @@ impl Writer {
         let mut frame_offset = 0;
         let (out, path) = (&mut self.out, &self.path);
         let mut write = |packed: Packed| {
-            frame_offset = out
-                .frame(&packed)
-                .map_err(|error| Error::write(path, error))?
-                .offset;
+            frame_offset = out.frame(&packed).map_err(|error| Error::write(path, error))?.offset;
             Ok(())
         };
         self.pool.submit(
-            Job::Plain {
-                kind,
-                flags: 0,
-                item_count: 1,
-                body,
-                compress: false,
-            },
+            Job::Plain { kind, flags: 0, item_count: 1, body, compress: false },
             &mut write,
         )?;
         self.pool.drain(&mut write)?;
-        Ok(Section {
-            kind: kind.number().into(),
-            frame_offset,
-            head_hash,
-        })
+        Ok(Section { kind: kind.number().into(), frame_offset, head_hash })
     }
 
     /// Appends the commit and makes it durable (`spec/durability.md`).
@@ -297,9 +243,7 @@ impl Writer {
         if is_footer && self.temporary.is_none() {
             // A footer proves that all before it was on disk: so it is, first. (A new pack is not
             // visible before its only sync.)
-            self.out
-                .sync()
-                .map_err(|error| Error::write(&self.path, error))?;
+            self.out.sync().map_err(|error| Error::write(&self.path, error))?;
         }
         let mut commit = Commit {
             number: self.number + 1,

@@ -25,9 +25,7 @@ impl Writer {
             return Ok(true);
         }
         // The row of an index holds eight bytes of the name; the content itself decides.
-        self.base
-            .as_ref()
-            .map_or(Ok(false), |base| base.contains(name))
+        self.base.as_ref().map_or(Ok(false), |base| base.contains(name))
     }
 
     /// Stores an object of at most 1 MiB unless the pack has it.
@@ -60,14 +58,9 @@ impl Writer {
         let mut take = |buffer: &mut Vec<u8>, hasher: &mut GroupHasher, upto: usize| {
             let from = buffer.len();
             let missing = (upto - from) as u64;
-            content
-                .by_ref()
-                .take(missing)
-                .read_to_end(buffer)
-                .map_err(|source| {
-                    Error::new(ErrorKind::Io, format!("reading the content of {key}"))
-                        .because(source)
-                })?;
+            content.by_ref().take(missing).read_to_end(buffer).map_err(|source| {
+                Error::new(ErrorKind::Io, format!("reading the content of {key}")).because(source)
+            })?;
             hasher.update(&buffer[from..]);
             if let Some(sha) = sha.as_deref_mut() {
                 sha.update(&buffer[from..]);
@@ -79,10 +72,7 @@ impl Writer {
         if ended {
             let name = Hash::of(&buffer);
             self.add_object(name, &buffer)?;
-            return Ok(Content {
-                name,
-                len: buffer.len() as u64,
-            });
+            return Ok(Content { name, len: buffer.len() as u64 });
         }
         // What is half full goes first, so that a frame's cut depends on content alone.
         let earlier = self.earlier_version(key)?;
@@ -98,22 +88,12 @@ impl Writer {
             let rest = buffer.split_off(first_chunk_len(&buffer));
             let chunk = std::mem::replace(&mut buffer, rest);
             let name = Hash::of(&chunk);
-            chunks.push(Chunk {
-                name,
-                len: chunk.len() as u64,
-            });
+            chunks.push(Chunk { name, len: chunk.len() as u64 });
             len += chunk.len() as u64;
             self.add_chunk(name, chunk, earlier.as_ref())?;
         }
         let (name, groups) = hasher.finish();
-        self.add_list(
-            name,
-            &ChunkList {
-                len,
-                chunks,
-                groups,
-            },
-        )?;
+        self.add_list(name, &ChunkList { len, chunks, groups })?;
         Ok(Content { name, len })
     }
 
@@ -132,12 +112,7 @@ impl Writer {
         };
         self.note_new(name, chunk.len());
         let lengths = vec![u32::try_from(chunk.len()).unwrap_or(u32::MAX)]; // 4 MiB at most
-        self.submit(Job::Objects {
-            names: vec![name],
-            lengths,
-            content: chunk,
-            history,
-        })
+        self.submit(Job::Objects { names: vec![name], lengths, content: chunk, history })
     }
 
     pub(super) fn add_list(&mut self, name: Hash, list: &ChunkList) -> Result<()> {
@@ -147,25 +122,13 @@ impl Writer {
         let mut body = Vec::new();
         list.encode(&mut body);
         if body.len() > LIST_BYTES_MAX as usize {
-            let what = format!(
-                "an object of {} bytes is longer than a pack can hold",
-                list.len
-            );
+            let what = format!("an object of {} bytes is longer than a pack can hold", list.len);
             return Err(Error::new(ErrorKind::Limit, what).hinting("split it"));
         }
         self.known.insert(name);
         self.dirty = true;
         let kind = FrameKind::Lists;
-        self.submit_named(
-            Job::Plain {
-                kind,
-                flags: 0,
-                item_count: 1,
-                body,
-                compress: false,
-            },
-            name,
-        )
+        self.submit_named(Job::Plain { kind, flags: 0, item_count: 1, body, compress: false }, name)
     }
 
     /// The committed object that a new large one under `key` is most likely a version of: the one
@@ -180,20 +143,11 @@ impl Writer {
         let key = key.encode();
         let alike = |other: &[u8]| {
             let start = other.iter().zip(&key).take_while(|(a, b)| a == b).count();
-            let end = other
-                .iter()
-                .rev()
-                .zip(key.iter().rev())
-                .take_while(|(a, b)| a == b)
-                .count();
+            let end = other.iter().rev().zip(key.iter().rev()).take_while(|(a, b)| a == b).count();
             (start + end).min(2 * key.len().min(other.len()))
         };
         // The newest of equals: a later version is nearer.
-        let best = self
-            .large
-            .iter()
-            .flatten()
-            .max_by_key(|(other, _)| alike(other));
+        let best = self.large.iter().flatten().max_by_key(|(other, _)| alike(other));
         match (best, &self.base) {
             (Some((other, name)), Some(base)) if alike(other) > key.len() / 2 => {
                 Earlier::read(base, name)
@@ -213,12 +167,7 @@ impl Writer {
             let found = found.map_err(|error| self.fault(error))?;
             let index = found.log_index();
             let content = found.with_bytes(|bytes| match Entry::decode(bytes)?.0 {
-                Entry::Put(Put {
-                    space,
-                    key,
-                    content: Some(content),
-                    ..
-                }) => {
+                Entry::Put(Put { space, key, content: Some(content), .. }) => {
                     let is_large = content.len > WHOLE_BYTES_MAX as u64;
                     Ok(is_large.then(|| (index, key::encode(space, &key), content.name)))
                 }
@@ -227,19 +176,12 @@ impl Writer {
             large.extend(content.map_err(|error| self.fault(error))?);
         }
         large.sort_by_key(|(index, ..)| *index);
-        Ok(large
-            .into_iter()
-            .map(|(_, key, name)| (key, name))
-            .collect())
+        Ok(large.into_iter().map(|(_, key, name)| (key, name)).collect())
     }
 
     pub(super) fn submit(&mut self, job: Job) -> Result<()> {
         self.begin_segment()?;
-        let sink = Sink {
-            out: &mut self.out,
-            rows: &mut self.rows,
-            path: &self.path,
-        };
+        let sink = Sink { out: &mut self.out, rows: &mut self.rows, path: &self.path };
         let submitted = self.pool.submit(job, sink.take());
         self.end_on_error(submitted)
     }
@@ -248,29 +190,16 @@ impl Writer {
     pub(super) fn submit_named(&mut self, job: Job, name: Hash) -> Result<()> {
         // Chunk lists are rare and not compressed: in order with everything before them.
         self.drain()?;
-        let sink = Sink {
-            out: &mut self.out,
-            rows: &mut self.rows,
-            path: &self.path,
-        };
+        let sink = Sink { out: &mut self.out, rows: &mut self.rows, path: &self.path };
         let mut take = sink.take();
-        let take = move |packed| {
-            take(Packed {
-                names: vec![name],
-                ..packed
-            })
-        };
+        let take = move |packed| take(Packed { names: vec![name], ..packed });
         let submitted = submit_and_drain(&mut self.pool, job, take);
         self.end_on_error(submitted)
     }
 
     pub(super) fn drain(&mut self) -> Result<()> {
         self.begin_segment()?;
-        let sink = Sink {
-            out: &mut self.out,
-            rows: &mut self.rows,
-            path: &self.path,
-        };
+        let sink = Sink { out: &mut self.out, rows: &mut self.rows, path: &self.path };
         let drained = self.pool.drain(sink.take());
         self.end_on_error(drained)
     }
@@ -303,15 +232,10 @@ impl<'w> Sink<'w> {
     fn take(self) -> impl FnMut(Packed) -> Result<()> + 'w {
         let Self { out, rows, path } = self;
         move |packed| {
-            let header = out
-                .frame(&packed)
-                .map_err(|error| Error::write(path, error))?;
+            let header = out.frame(&packed).map_err(|error| Error::write(path, error))?;
             for (item, name) in packed.names.iter().enumerate() {
                 let place = units::place_of(&header, item)?;
-                rows.push(ObjectRow {
-                    prefix: name.prefix(),
-                    place,
-                });
+                rows.push(ObjectRow { prefix: name.prefix(), place });
             }
             Ok(())
         }

@@ -53,26 +53,16 @@ pub(super) fn cover(
     if let Some(cover) = unindexed(&finished, segment_offset, position) {
         return Ok(cover);
     }
-    let mut cover = Cover {
-        covers_from: segment_offset,
-        next_unit: 0,
-        unindexed: false,
-        merged: false,
-    };
+    let mut cover =
+        Cover { covers_from: segment_offset, next_unit: 0, unindexed: false, merged: false };
     let mut below = finished.into_iter();
     for unit in below.by_ref() {
         let size = (rows.len() + keys.len()) as u64;
         let merge = match (unit, base) {
             (Unit::Scanned(_), Some(_)) => true,
             (Unit::Indexed(indexed), Some(_)) => {
-                let objects = indexed
-                    .objects
-                    .as_ref()
-                    .map_or(Ok(0), |index| index.count())?;
-                let keys = indexed
-                    .keys
-                    .as_ref()
-                    .map_or(Ok(0), |index| index.key_count())?;
+                let objects = indexed.objects.as_ref().map_or(Ok(0), |index| index.count())?;
+                let keys = indexed.keys.as_ref().map_or(Ok(0), |index| index.key_count())?;
                 let fits = objects + size < u64::from(u32::MAX) / 24;
                 objects + keys < 2 * size && fits
             }
@@ -110,10 +100,7 @@ fn unindexed(finished: &[&Unit], segment_offset: u64, position: u64) -> Option<C
     while let Some(unit) = below.next_if(|unit| matches!(unit, Unit::Scanned(_))) {
         covers_from = footer_of(unit)?.1;
     }
-    let next_unit = below
-        .next()
-        .and_then(|unit| footer_of(unit))
-        .map_or(0, |(offset, _)| offset);
+    let next_unit = below.next().and_then(|unit| footer_of(unit)).map_or(0, |(offset, _)| offset);
     (position - covers_from <= UNINDEXED_BYTES_MAX).then_some(Cover {
         covers_from,
         next_unit,
@@ -168,24 +155,14 @@ pub(super) fn key_pages(keys: &BTreeMap<Vec<u8>, KeyPlace>) -> Vec<(Vec<u8>, Job
     let mut page: Option<(Vec<u8>, Vec<u8>, u32)> = None;
     let mut previous: &[u8] = &[];
     for (key, at) in keys {
-        if page
-            .as_ref()
-            .is_some_and(|(_, body, _)| body.len() >= KEYS_FRAME_BYTES)
-        {
+        if page.as_ref().is_some_and(|(_, body, _)| body.len() >= KEYS_FRAME_BYTES) {
             pages.extend(page.take().map(keys_job));
         }
         if page.is_none() {
             previous = &[];
         }
         let (_, body, count) = page.get_or_insert_with(|| (key.clone(), Vec::new(), 0));
-        put_key_row(
-            body,
-            previous,
-            &KeyRow {
-                key: key.clone(),
-                place: at.place,
-            },
-        );
+        put_key_row(body, previous, &KeyRow { key: key.clone(), place: at.place });
         *count += 1;
         previous = key;
     }
@@ -195,14 +172,5 @@ pub(super) fn key_pages(keys: &BTreeMap<Vec<u8>, KeyPlace>) -> Vec<(Vec<u8>, Job
 
 fn keys_job((first, body, item_count): (Vec<u8>, Vec<u8>, u32)) -> (Vec<u8>, Job) {
     let kind = FrameKind::Keys;
-    (
-        first,
-        Job::Plain {
-            kind,
-            flags: 0,
-            item_count,
-            body,
-            compress: true,
-        },
-    )
+    (first, Job::Plain { kind, flags: 0, item_count, body, compress: true })
 }

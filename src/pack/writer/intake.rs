@@ -29,10 +29,7 @@ pub(super) struct Intake {
 
 #[derive(Debug)]
 enum Training {
-    Collecting {
-        samples: Vec<u8>,
-        lengths: Vec<usize>,
-    },
+    Collecting { samples: Vec<u8>, lengths: Vec<usize> },
     Done(Option<Arc<Dictionary>>),
 }
 
@@ -46,10 +43,7 @@ impl Intake {
             content: Vec::new(),
             records: Vec::new(),
             record_bytes: 0,
-            training: Training::Collecting {
-                samples: Vec::new(),
-                lengths: Vec::new(),
-            },
+            training: Training::Collecting { samples: Vec::new(), lengths: Vec::new() },
         }
     }
 
@@ -64,8 +58,7 @@ impl Intake {
                     jobs.extend(self.finish());
                 }
                 self.names.push(name);
-                self.lengths
-                    .push(u32::try_from(content.len()).unwrap_or(u32::MAX));
+                self.lengths.push(u32::try_from(content.len()).unwrap_or(u32::MAX));
                 self.content.extend_from_slice(content);
             }
             Layout::Records => {
@@ -88,10 +81,7 @@ impl Intake {
                 Training::Done(dictionary) => dictionary.clone(),
                 Training::Collecting { .. } => None,
             };
-            return Some(Job::Records {
-                records: std::mem::take(&mut self.records),
-                dictionary,
-            });
+            return Some(Job::Records { records: std::mem::take(&mut self.records), dictionary });
         }
         (!self.names.is_empty()).then(|| Job::Objects {
             names: std::mem::take(&mut self.names),
@@ -122,12 +112,8 @@ impl Intake {
             rest = more;
         }
         let trained = train_dictionary(&parts, DICTIONARY_BYTES);
-        let dictionary = trained.map(|bytes| {
-            Arc::new(Dictionary {
-                name: Hash::of(&bytes),
-                bytes,
-            })
-        });
+        let dictionary =
+            trained.map(|bytes| Arc::new(Dictionary { name: Hash::of(&bytes), bytes }));
         if let Some(dictionary) = &dictionary {
             // Twice: without it, no record under it could be read.
             for _ in 0..2 {

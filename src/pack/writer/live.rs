@@ -27,11 +27,7 @@ type Change<'w> = (&'w [u8], Option<&'w [u8]>);
 
 impl<'w> Changes<'w> {
     pub(super) fn new(overlay: &'w Overlay, staged: &'w BTreeMap<Vec<u8>, Staged>) -> Self {
-        Self {
-            overlay: overlay.iter().peekable(),
-            staged: staged.iter().peekable(),
-            last: None,
-        }
+        Self { overlay: overlay.iter().peekable(), staged: staged.iter().peekable(), last: None }
     }
 
     fn next_if(&mut self, upto: Option<&[u8]>) -> Option<Change<'w>> {
@@ -113,8 +109,7 @@ impl LiveMap {
 
     /// The same for a put whose bytes have this SHA-256 and name this content.
     pub(crate) fn add_hashed(&mut self, key: &[u8], hash: Node, content: Option<Content>) {
-        self.contents
-            .extend(content.map(|content| (content.name, content.len)));
+        self.contents.extend(content.map(|content| (content.name, content.len)));
         self.keys.push((key.to_vec(), hash));
     }
 

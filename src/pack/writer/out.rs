@@ -39,13 +39,7 @@ impl Out {
         segment: Option<OpenSegment>,
         last_commit: (u64, [u8; 8]),
     ) -> Self {
-        Self {
-            file,
-            buffer: Vec::new(),
-            position,
-            segment,
-            last_commit,
-        }
+        Self { file, buffer: Vec::new(), position, segment, last_commit }
     }
 
     pub(super) fn file(&self) -> &Latched {
@@ -78,11 +72,8 @@ impl Out {
             previous,
         };
         let header = header.encode();
-        self.segment = Some(OpenSegment {
-            offset,
-            previous: SegmentHeader::check(&header),
-            ordinal: 0,
-        });
+        self.segment =
+            Some(OpenSegment { offset, previous: SegmentHeader::check(&header), ordinal: 0 });
         self.append(&header)
     }
 
@@ -132,11 +123,7 @@ impl Out {
             stored_hash: Hash::of(&payload),
             previous: [0; 8],
         };
-        let header = self.frame(&Packed {
-            header,
-            payload,
-            names: Vec::new(),
-        })?;
+        let header = self.frame(&Packed { header, payload, names: Vec::new() })?;
         let check = self.segment.map_or([0; 8], |segment| segment.previous);
         self.last_commit = (header.offset, check);
         if commit.footer.is_some() {
@@ -148,11 +135,7 @@ impl Out {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(bytes);
         self.position += bytes.len() as u64;
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
     /// Hands everything to the system.

@@ -16,25 +16,11 @@ use std::thread::JoinHandle;
 #[derive(Debug)]
 pub(super) enum Job {
     /// Objects together in one frame, each with its name.
-    Objects {
-        names: Vec<Hash>,
-        lengths: Vec<u32>,
-        content: Vec<u8>,
-        history: Option<Arc<History>>,
-    },
+    Objects { names: Vec<Hash>, lengths: Vec<u32>, content: Vec<u8>, history: Option<Arc<History>> },
     /// Objects each on its own.
-    Records {
-        records: Vec<(Hash, Vec<u8>)>,
-        dictionary: Option<Arc<Dictionary>>,
-    },
+    Records { records: Vec<(Hash, Vec<u8>)>, dictionary: Option<Arc<Dictionary>> },
     /// Anything else: compressed if `compress` says so.
-    Plain {
-        kind: FrameKind,
-        flags: u8,
-        item_count: u32,
-        body: Vec<u8>,
-        compress: bool,
-    },
+    Plain { kind: FrameKind, flags: u8, item_count: u32, body: Vec<u8>, compress: bool },
 }
 
 /// Earlier objects that a frame is compressed after.
@@ -71,30 +57,16 @@ struct Worker {
 impl Worker {
     fn new(level: i32, verify: bool) -> Result<Self> {
         let compressor = Compressor::new(level).map_err(compression)?;
-        Ok(Self {
-            level,
-            verify,
-            compressor,
-            records: None,
-        })
+        Ok(Self { level, verify, compressor, records: None })
     }
 
     fn pack(&mut self, job: Job) -> Result<Packed> {
         match job {
-            Job::Objects {
-                names,
-                lengths,
-                content,
-                history,
-            } => {
+            Job::Objects { names, lengths, content, history } => {
                 let item_count = count(names.len())?;
                 let mut body = Vec::new();
                 put_lengths(&mut body, &lengths);
-                let body = if body.is_empty() {
-                    content
-                } else {
-                    [body, content].concat()
-                };
+                let body = if body.is_empty() { content } else { [body, content].concat() };
                 let (codec, references, stored) =
                     self.compress_objects(&body, history.as_deref())?;
                 let raw_bytes = count(body.len())?;
@@ -112,17 +84,10 @@ impl Worker {
                 }
                 Ok(packed)
             }
-            Job::Records {
-                records,
-                dictionary,
-            } => self.pack_records(records, dictionary.as_deref()),
-            Job::Plain {
-                kind,
-                flags,
-                item_count,
-                body,
-                compress,
-            } => {
+            Job::Records { records, dictionary } => {
+                self.pack_records(records, dictionary.as_deref())
+            }
+            Job::Plain { kind, flags, item_count, body, compress } => {
                 let shorter = if compress {
                     self.compressor.compress(&body).map_err(compression)?
                 } else {
@@ -155,10 +120,8 @@ impl Worker {
     ) -> Result<(Codec, &'a [Hash], Vec<u8>)> {
         let alone = self.compressor.compress(body).map_err(compression)?;
         if let Some(history) = history {
-            let after = self
-                .compressor
-                .compress_after(&history.bytes, body)
-                .map_err(compression)?;
+            let after =
+                self.compressor.compress_after(&history.bytes, body).map_err(compression)?;
             let names = history.names.len() * Hash::LEN;
             let best = alone.as_ref().map_or(body.len(), Vec::len);
             // A reference costs every later read: it must save an eighth at least.
@@ -181,11 +144,7 @@ impl Worker {
         dictionary: Option<&Dictionary>,
     ) -> Result<Packed> {
         let wanted = dictionary.map(|dictionary| dictionary.name);
-        if self
-            .records
-            .as_ref()
-            .is_none_or(|(name, _)| *name != wanted)
-        {
+        if self.records.as_ref().is_none_or(|(name, _)| *name != wanted) {
             let bytes = dictionary.map(|dictionary| dictionary.bytes.as_slice());
             let compressor = RecordCompressor::new(self.level, bytes).map_err(compression)?;
             self.records = Some((wanted, compressor));
@@ -209,26 +168,12 @@ impl Worker {
             }
         }
         table.extend_from_slice(&stored);
-        let codec = if dictionary.is_some() {
-            Codec::ZstdDictionary
-        } else {
-            Codec::Zstd
-        };
-        let references: Vec<Hash> = dictionary
-            .map(|dictionary| dictionary.name)
-            .into_iter()
-            .collect();
+        let codec = if dictionary.is_some() { Codec::ZstdDictionary } else { Codec::Zstd };
+        let references: Vec<Hash> =
+            dictionary.map(|dictionary| dictionary.name).into_iter().collect();
         let numbers = (count(raw_bytes)?, count(records.len())?);
         let names = records.iter().map(|(name, _)| *name).collect();
-        let packed = finish(
-            FrameKind::Records,
-            codec,
-            0,
-            &references,
-            numbers,
-            &table,
-            names,
-        )?;
+        let packed = finish(FrameKind::Records, codec, 0, &references, numbers, &table, names)?;
         if self.verify {
             verify_records(&packed, dictionary)?;
         }
@@ -241,11 +186,7 @@ fn compression(source: std::io::Error) -> Error {
 }
 
 fn write_verify(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(
-        ErrorKind::WriteVerify,
-        "a frame did not read back as it was made",
-    )
-    .because(source)
+    Error::new(ErrorKind::WriteVerify, "a frame did not read back as it was made").because(source)
 }
 
 fn count(number: usize) -> Result<u32> {
@@ -262,9 +203,7 @@ fn finish(
     names: Vec<Hash>,
 ) -> Result<Packed> {
     let mut payload = Vec::with_capacity(references.len() * Hash::LEN + body.len());
-    references
-        .iter()
-        .for_each(|name| payload.extend_from_slice(name.as_bytes()));
+    references.iter().for_each(|name| payload.extend_from_slice(name.as_bytes()));
     payload.extend_from_slice(body);
     let header = FrameHeader {
         kind,
@@ -279,11 +218,7 @@ fn finish(
         stored_hash: Hash::of(&payload),
         previous: [0; 8],
     };
-    Ok(Packed {
-        header,
-        payload,
-        names,
-    })
+    Ok(Packed { header, payload, names })
 }
 
 /// Decodes what was just made and names every object again: a flipped bit in memory or a fault of
@@ -303,17 +238,12 @@ fn verify_objects(packed: &Packed, history: Option<&History>) -> Result<()> {
     if same && Hash::of(&packed.payload) == packed.header.stored_hash {
         return Ok(());
     }
-    Err(write_verify(FormatError::new(
-        crate::format::Rule::ObjectName,
-        0,
-    )))
+    Err(write_verify(FormatError::new(crate::format::Rule::ObjectName, 0)))
 }
 
 fn verify_records(packed: &Packed, dictionary: Option<&Dictionary>) -> Result<()> {
-    let objects: Vec<&[u8]> = dictionary
-        .map(|dictionary| dictionary.bytes.as_slice())
-        .into_iter()
-        .collect();
+    let objects: Vec<&[u8]> =
+        dictionary.map(|dictionary| dictionary.bytes.as_slice()).into_iter().collect();
     let resolved = Resolved::new(&packed.header, &objects).map_err(write_verify)?;
     let (_, body) = packed.header.split_payload(&packed.payload);
     let rows = RecordRow::all(body, packed.header.item_count, packed.header.raw_bytes)
@@ -321,10 +251,7 @@ fn verify_records(packed: &Packed, dictionary: Option<&Dictionary>) -> Result<()
     for ((row, stored), name) in rows.into_iter().zip(&packed.names) {
         let record = decode_record(&packed.header, &body[stored], row.raw_bytes, &resolved);
         if Hash::of(&record.map_err(write_verify)?) != *name {
-            return Err(write_verify(FormatError::new(
-                crate::format::Rule::ObjectName,
-                0,
-            )));
+            return Err(write_verify(FormatError::new(crate::format::Rule::ObjectName, 0)));
         }
     }
     Ok(())
@@ -357,10 +284,7 @@ impl Pool {
     pub(super) fn new(threads: usize, level: i32, verify: bool) -> Result<Self> {
         if threads <= 1 {
             let inline = Some(Worker::new(level, verify)?);
-            return Ok(Self {
-                inline,
-                threads: None,
-            });
+            return Ok(Self { inline, threads: None });
         }
         let (jobs, jobs_in) = bounded::<(u64, Job)>(threads);
         let (results_out, results) = unbounded();
@@ -387,10 +311,7 @@ impl Pool {
             waiting,
             in_flight_max,
         });
-        Ok(Self {
-            inline: None,
-            threads,
-        })
+        Ok(Self { inline: None, threads })
     }
 
     /// Takes a job. While too many are under way, `take` is given finished frames first: that
@@ -448,12 +369,7 @@ impl Threads {
 impl Drop for Pool {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.take() {
-            let Threads {
-                jobs,
-                results,
-                handles,
-                ..
-            } = threads;
+            let Threads { jobs, results, handles, .. } = threads;
             drop((jobs, results)); // threads see the end of their queue
             for handle in handles {
                 // A worker that panicked has nothing more to say than what `gone` said.

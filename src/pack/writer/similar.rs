@@ -34,10 +34,7 @@ impl Earlier {
         let Some(units::Stored::List(list)) = pack.stored(name)? else {
             return Ok(None);
         };
-        let mut earlier = Self {
-            chunks: Vec::new(),
-            anchors: HashMap::new(),
-        };
+        let mut earlier = Self { chunks: Vec::new(), anchors: HashMap::new() };
         for chunk in &list.list().chunks {
             let Some(bytes) = pack.object(&chunk.name)? else {
                 continue;
@@ -68,10 +65,7 @@ impl Earlier {
         best.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         best.truncate(usize::from(REFERENCES_MAX));
         best.sort_unstable_by_key(|(_, number)| *number);
-        let mut history = History {
-            names: Vec::new(),
-            bytes: Vec::new(),
-        };
+        let mut history = History { names: Vec::new(), bytes: Vec::new() };
         for (_, number) in best {
             if let Some(name) = self.chunks.get(number as usize) {
                 add(pack, name, &mut history)?;
@@ -126,9 +120,7 @@ fn gear() -> &'static [u64; 256] {
     static TABLE: OnceLock<[u64; 256]> = OnceLock::new();
     TABLE.get_or_init(|| {
         let mut bytes = [0; 256 * 8];
-        blake3::Hasher::new_derive_key("pefc 2026-11 anchors")
-            .finalize_xof()
-            .fill(&mut bytes);
+        blake3::Hasher::new_derive_key("pefc 2026-11 anchors").finalize_xof().fill(&mut bytes);
         std::array::from_fn(|i| crate::format::u64_at(&bytes, i * 8))
     })
 }
@@ -145,10 +137,7 @@ mod tests {
         let mut moved = b"something before it".to_vec();
         moved.extend_from_slice(&content);
         let after = anchors(&moved);
-        let kept = before
-            .iter()
-            .filter(|anchor| after.contains(anchor))
-            .count();
+        let kept = before.iter().filter(|anchor| after.contains(anchor)).count();
         assert!((200..400).contains(&before.len()), "{}", before.len());
         assert!(kept + 2 >= before.len());
     }
