@@ -20,6 +20,8 @@ const SAMPLE_BYTES: usize = 16 << 10;
 pub struct Compressor {
     context: CCtx<'static>,
     level: i32,
+    /// Reused, since a fresh buffer of the size of the worst case costs its pages every time.
+    scratch: Vec<u8>,
 }
 
 impl std::fmt::Debug for Compressor {
@@ -32,7 +34,7 @@ impl Compressor {
     /// A compressor of the given level, within [`LEVELS`].
     pub fn new(level: i32) -> io::Result<Self> {
         let level = level.clamp(*LEVELS.start(), *LEVELS.end());
-        Ok(Self { context: context(level)?, level })
+        Ok(Self { context: context(level)?, level, scratch: Vec::new() })
     }
 
     /// `raw` as one zstd frame, or `None` if that would not be shorter.
@@ -40,7 +42,7 @@ impl Compressor {
         if raw.len() >= 4 * SAMPLE_BYTES && !self.seems_compressible(raw)? {
             return Ok(None);
         }
-        shorter(&mut self.context, raw)
+        shorter(&mut self.context, &mut self.scratch, raw)
     }
 
     /// `raw` as one zstd frame whose history begins with `prefix`, or `None` if that would not be
@@ -60,7 +62,7 @@ impl Compressor {
             context.set_parameter(parameter).map_err(zstd_error)?;
         }
         context.ref_prefix(prefix).map_err(zstd_error)?;
-        shorter(&mut context, raw)
+        shorter(&mut context, &mut self.scratch, raw)
     }
 
     /// Whether a few samples shrink by a fiftieth at least. What does not is stored as it is, and
@@ -69,7 +71,8 @@ impl Compressor {
         let last = raw.len() - SAMPLE_BYTES;
         for at in [0, last / 2, last] {
             let sample = &raw[at..at + SAMPLE_BYTES];
-            let len = shorter(&mut self.context, sample)?.map_or(SAMPLE_BYTES, |out| out.len());
+            let len = shorter(&mut self.context, &mut self.scratch, sample)?
+                .map_or(SAMPLE_BYTES, |out| out.len());
             if len < SAMPLE_BYTES - SAMPLE_BYTES / 50 {
                 return Ok(true);
             }
@@ -91,14 +94,15 @@ fn context(level: i32) -> io::Result<CCtx<'static>> {
     Ok(context)
 }
 
-fn shorter(context: &mut CCtx<'_>, raw: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    let mut out: Vec<u8> = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
-    let len = context.compress2(&mut out, raw).map_err(zstd_error)?;
-    if len >= raw.len() {
-        return Ok(None);
-    }
-    out.shrink_to_fit();
-    Ok(Some(out))
+fn shorter(
+    context: &mut CCtx<'_>,
+    scratch: &mut Vec<u8>,
+    raw: &[u8],
+) -> io::Result<Option<Vec<u8>>> {
+    scratch.clear();
+    scratch.reserve(zstd_safe::compress_bound(raw.len()));
+    let len = context.compress2(scratch, raw).map_err(zstd_error)?;
+    Ok((len < raw.len()).then(|| scratch.clone()))
 }
 
 fn zstd_error(code: usize) -> io::Error {

@@ -152,29 +152,36 @@ impl Section {
 
 /// Finds objects by name.
 #[derive(Debug)]
-pub struct ObjectIndex(Section);
+pub struct ObjectIndex {
+    section: Section,
+    /// Bits of the fan-out, once the section's numbers were checked.
+    bits: OnceLock<u32>,
+}
 
 impl ObjectIndex {
     /// Over an opened section.
     #[must_use]
     pub fn new(section: Section) -> Self {
-        Self(section)
+        Self { section, bits: OnceLock::new() }
     }
 
     /// How many objects it lists.
     pub fn count(&self) -> Result<u64> {
-        self.0.count()
+        self.section.count()
     }
 
     fn bits(&self) -> Result<u32> {
-        let (count, parameter) = self.0.numbers()?;
+        if let Some(bits) = self.bits.get() {
+            return Ok(*bits);
+        }
+        let (count, parameter) = self.section.numbers()?;
         let bits = fanout_bits(count);
         let rows = count.checked_mul(ObjectRow::LEN as u64);
         let region_len = rows.and_then(|rows| rows.checked_add(fanout_len(bits)));
-        if u64::from(bits) != parameter || region_len != Some(self.0.shape.region_len) {
-            return Err(self.0.fault(0));
+        if u64::from(bits) != parameter || region_len != Some(self.section.shape.region_len) {
+            return Err(self.section.fault(0));
         }
-        Ok(bits)
+        Ok(*self.bits.get_or_init(|| bits))
     }
 
     /// The first row from position `from` on whose prefix is `prefix`, and its position.
@@ -184,14 +191,14 @@ impl ObjectIndex {
         let wanted = u64::from_le_bytes(prefix.to_bytes());
         let bucket = prefix.top_bits(bits) as u64;
         let (start, end) = if bucket == 0 {
-            (0, u32_at(&self.0.region(0..4)?, 0))
+            (0, u32_at(&self.section.region(0..4)?, 0))
         } else {
-            let ends = self.0.region(bucket * 4 - 4..bucket * 4 + 4)?;
+            let ends = self.section.region(bucket * 4 - 4..bucket * 4 + 4)?;
             (u32_at(&ends, 0), u32_at(&ends, 4))
         };
         let (start, end) = (u64::from(start).max(from), u64::from(end));
         if end > self.count()? {
-            return Err(self.0.fault(0));
+            return Err(self.section.fault(0));
         }
         let at = |position: u64| fanout_len(bits) + position * ObjectRow::LEN as u64;
         if start >= end {
@@ -208,11 +215,12 @@ impl ObjectIndex {
                 end = middle
             }
         }
-        let rows = self.0.region(at(start)..at(end))?;
+        let rows = self.section.region(at(start)..at(end))?;
         for (position, bytes) in (start..).zip(rows.chunks_exact(ObjectRow::LEN)) {
             if u64_at(bytes, 0) == wanted {
                 let row = ObjectRow::decode(&array(bytes, 0));
-                let row = row.map_err(|_| self.0.fault(self.0.shape.head_len + at(position)))?;
+                let row = row
+                    .map_err(|_| self.section.fault(self.section.shape.head_len + at(position)))?;
                 return Ok(Some((position, row)));
             }
         }
@@ -226,9 +234,9 @@ impl ObjectIndex {
 
     fn row_at(&self, bits: u32, position: u64) -> Result<ObjectRow> {
         let at = fanout_len(bits) + position * ObjectRow::LEN as u64;
-        let bytes = self.0.region(at..at + ObjectRow::LEN as u64)?;
+        let bytes = self.section.region(at..at + ObjectRow::LEN as u64)?;
         let row = ObjectRow::decode(&array(&bytes, 0));
-        row.map_err(|_| self.0.fault(self.0.shape.head_len + at))
+        row.map_err(|_| self.section.fault(self.section.shape.head_len + at))
     }
 }
 

@@ -416,3 +416,19 @@ fn all_that_is_intact_is_recovered() {
     let error = pefc::recover(&dir.file("text"), &dir.file("x"), &Default::default());
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotAPack);
 }
+
+#[test]
+fn thousands_of_tiny_objects_share_a_frame() {
+    let dir = Dir::new();
+    let path = dir.file("a.pefc");
+    let mut writer = Writer::create(&path, options(1)).unwrap();
+    for i in 0..30_000 {
+        writer.put(&format!("{i}"), format!("{i:09}").as_bytes()).unwrap();
+    }
+    writer.finish().unwrap();
+    let pack = Pack::open(&path).unwrap();
+    let objects: Vec<_> = pack.frames().unwrap().iter().map(|frame| frame.item_count).collect();
+    assert_eq!(objects[0], 30_000);
+    verify_ok(&pack);
+    assert_eq!(pack.get("29999").unwrap().as_deref(), Some(&b"000029999"[..]));
+}

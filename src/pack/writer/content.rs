@@ -111,8 +111,7 @@ impl Writer {
             _ => None,
         };
         self.note_new(name, chunk.len());
-        let lengths = vec![u32::try_from(chunk.len()).unwrap_or(u32::MAX)]; // 4 MiB at most
-        self.submit(Job::Objects { names: vec![name], lengths, content: chunk, history })
+        self.submit(Job::Objects { names: vec![name], content: chunk, start: 0, history })
     }
 
     pub(super) fn add_list(&mut self, name: Hash, list: &ChunkList) -> Result<()> {

@@ -3,6 +3,7 @@
 use super::pool::{Dictionary, Job};
 use crate::compress::train_dictionary;
 use crate::format::frame::FrameKind;
+use crate::format::object::put_lengths;
 use crate::format::segment::Layout;
 use crate::hash::Hash;
 use std::sync::Arc;
@@ -13,6 +14,10 @@ const DICTIONARY_BYTES: usize = 112 << 10;
 const SAMPLE_BYTES: usize = 1 << 20;
 /// Longer records say little about short ones.
 const SAMPLE_RECORD_BYTES_MAX: usize = 16 << 10;
+
+/// Room for the table of lengths before the objects of a frame, so that they need not be moved:
+/// enough for eight thousand of them.
+const TABLE_ROOM: usize = 16 << 10;
 
 /// A frame of small objects that is being filled.
 #[derive(Debug)]
@@ -54,8 +59,13 @@ impl Intake {
             Layout::Archive => {
                 // A frame is closed before it gets too long, so that cuts depend on what is in it
                 // and what comes next, never on time or threads.
-                if !self.names.is_empty() && self.content.len() + content.len() > self.frame_bytes {
+                let filled = self.content.len().saturating_sub(TABLE_ROOM);
+                if !self.names.is_empty() && filled + content.len() > self.frame_bytes {
                     jobs.extend(self.finish());
+                }
+                if self.content.is_empty() {
+                    self.content.reserve(TABLE_ROOM + self.frame_bytes);
+                    self.content.resize(TABLE_ROOM, 0);
                 }
                 self.names.push(name);
                 self.lengths.push(u32::try_from(content.len()).unwrap_or(u32::MAX));
@@ -83,12 +93,23 @@ impl Intake {
             };
             return Some(Job::Records { records: std::mem::take(&mut self.records), dictionary });
         }
-        (!self.names.is_empty()).then(|| Job::Objects {
-            names: std::mem::take(&mut self.names),
-            lengths: std::mem::take(&mut self.lengths),
-            content: std::mem::take(&mut self.content),
-            history: None,
-        })
+        if self.names.is_empty() {
+            return None;
+        }
+        let names = std::mem::take(&mut self.names);
+        let mut content = std::mem::take(&mut self.content);
+        let mut table = Vec::new();
+        put_lengths(&mut table, &std::mem::take(&mut self.lengths));
+        // The table goes right before the objects, into the room that was left for it.
+        let start = match TABLE_ROOM.checked_sub(table.len()) {
+            Some(start) => start,
+            None => {
+                content.splice(..TABLE_ROOM, table.iter().copied());
+                return Some(Job::Objects { names, content, start: 0, history: None });
+            }
+        };
+        content[start..TABLE_ROOM].copy_from_slice(&table);
+        Some(Job::Objects { names, content, start, history: None })
     }
 
     /// Collects samples and trains the dictionary once there are enough.

@@ -4,7 +4,7 @@ use crate::compress::{Compressor, RecordCompressor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FormatError;
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
-use crate::format::object::{RecordRow, object_ranges, put_lengths};
+use crate::format::object::{RecordRow, object_ranges};
 use crate::hash::Hash;
 use crate::segment::{Resolved, decode_body, decode_record};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -15,8 +15,9 @@ use std::thread::JoinHandle;
 /// What a frame is to be made of.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Objects together in one frame, each with its name.
-    Objects { names: Vec<Hash>, lengths: Vec<u32>, content: Vec<u8>, history: Option<Arc<History>> },
+    /// Objects together in one frame, each with its name. The body is `content` from `start` on: the
+    /// table of lengths, if there is more than one object, and the objects.
+    Objects { names: Vec<Hash>, content: Vec<u8>, start: usize, history: Option<Arc<History>> },
     /// Objects each on its own.
     Records { records: Vec<(Hash, Vec<u8>)>, dictionary: Option<Arc<Dictionary>> },
     /// Anything else: compressed if `compress` says so.
@@ -62,23 +63,14 @@ impl Worker {
 
     fn pack(&mut self, job: Job) -> Result<Packed> {
         match job {
-            Job::Objects { names, lengths, content, history } => {
+            Job::Objects { names, content, start, history } => {
                 let item_count = count(names.len())?;
-                let mut body = Vec::new();
-                put_lengths(&mut body, &lengths);
-                let body = if body.is_empty() { content } else { [body, content].concat() };
+                let body = &content[start..];
                 let (codec, references, stored) =
-                    self.compress_objects(&body, history.as_deref())?;
-                let raw_bytes = count(body.len())?;
-                let packed = finish(
-                    FrameKind::Objects,
-                    codec,
-                    0,
-                    references,
-                    (raw_bytes, item_count),
-                    &stored,
-                    names,
-                )?;
+                    self.compress_objects(body, history.as_deref())?;
+                let numbers = (count(body.len())?, item_count);
+                let packed =
+                    finish(FrameKind::Objects, codec, 0, references, numbers, stored, names)?;
                 if self.verify {
                     verify_objects(&packed, history.as_deref())?;
                 }
@@ -101,7 +93,7 @@ impl Worker {
                 let is_object = kind == FrameKind::Dictionary;
                 let names = is_object.then(|| Hash::of(&body)).into_iter().collect();
                 let numbers = (raw_bytes, item_count);
-                let packed = finish(kind, codec, flags, &[], numbers, &stored, names)?;
+                let packed = finish(kind, codec, flags, &[], numbers, stored, names)?;
                 if self.verify && codec != Codec::Raw {
                     let again = decode_body(&packed.header, &packed.payload, &Resolved::Nothing);
                     if again.map_err(write_verify)?.as_ref() != body {
@@ -173,7 +165,7 @@ impl Worker {
             dictionary.map(|dictionary| dictionary.name).into_iter().collect();
         let numbers = (count(raw_bytes)?, count(records.len())?);
         let names = records.iter().map(|(name, _)| *name).collect();
-        let packed = finish(FrameKind::Records, codec, 0, &references, numbers, &table, names)?;
+        let packed = finish(FrameKind::Records, codec, 0, &references, numbers, table, names)?;
         if self.verify {
             verify_records(&packed, dictionary)?;
         }
@@ -199,12 +191,15 @@ fn finish(
     flags: u8,
     references: &[Hash],
     (raw_bytes, item_count): (u32, u32),
-    body: &[u8],
+    body: Vec<u8>,
     names: Vec<Hash>,
 ) -> Result<Packed> {
-    let mut payload = Vec::with_capacity(references.len() * Hash::LEN + body.len());
-    references.iter().for_each(|name| payload.extend_from_slice(name.as_bytes()));
-    payload.extend_from_slice(body);
+    let payload = if references.is_empty() {
+        body
+    } else {
+        let names = references.iter().flat_map(|name| name.as_bytes());
+        names.copied().chain(body).collect()
+    };
     let header = FrameHeader {
         kind,
         codec,
@@ -292,13 +287,15 @@ impl Pool {
         for _ in 0..threads {
             let mut worker = Worker::new(level, verify)?;
             let (jobs_in, results_out) = (jobs_in.clone(), results_out.clone());
-            handles.push(std::thread::spawn(move || {
+            let run = move || {
                 for (number, job) in jobs_in {
                     if results_out.send((number, worker.pack(job))).is_err() {
                         return; // the writer is gone
                     }
                 }
-            }));
+            };
+            let thread = std::thread::Builder::new().name("pefc-pack".to_owned()).spawn(run);
+            handles.push(thread.map_err(compression)?);
         }
         let in_flight_max = 2 * threads as u64 + 2;
         let waiting = BTreeMap::new();
