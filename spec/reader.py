@@ -116,36 +116,37 @@ def frame_header(data, at):
     return frame
 
 
-Commit = namedtuple("Commit", "number log_size generation seal previous_commit previous_footer next_unit"
+Commit = namedtuple("Commit", "number log_size generation seal seal_check previous_commit previous_footer next_unit"
                               " covers_from footer sections frontier segment at")
 
 
 def commit_payload(payload, at):
     base = at + 80
-    need(len(payload) >= 96, "truncated", base)
-    numbers = unpack_from("<8Q", payload)
-    flags, count = payload[64], payload[65]
-    need(payload[66:72] == bytes(6) and flags <= 1, "reserved", base + 64)
-    frontier_at = 72 + 48 * count
+    need(len(payload) >= 104, "truncated", base)
+    numbers = unpack_from("<4Q8s4Q", payload)
+    flags, count = payload[72], payload[73]
+    need(payload[74:80] == bytes(6) and flags <= 1, "reserved", base + 72)
+    frontier_at = 80 + 48 * count
     trailer_at = frontier_at + 32 * numbers[1].bit_count()
-    need(len(payload) == trailer_at + 24, "length", base + 65)
+    need(len(payload) == trailer_at + 24, "length", base + 73)
     segment, own, magic = unpack_from("<QQ8s", payload, trailer_at)
     need(magic == b"PEFC/end" and own == at, "trailer", base + trailer_at)
-    sections = [unpack_from("<QQ32s", payload, 72 + 48 * i) for i in range(count)]
+    sections = [unpack_from("<QQ32s", payload, 80 + 48 * i) for i in range(count)]
     frontier = [payload[i:i + 32] for i in range(frontier_at, trailer_at, 32)]
     c = Commit(*numbers, flags == 1, sections, frontier, segment, at)
     kinds = [kind for kind, _, _ in sections]
-    need(all(a < b for a, b in zip(kinds, kinds[1:])), "commit", base + 72)
-    need(c.footer or not (count or c.next_unit or c.covers_from), "commit", base + 64)
+    need(all(a < b for a, b in zip(kinds, kinds[1:])), "commit", base + 80)
+    need(c.footer or not (count or c.next_unit or c.covers_from), "commit", base + 72)
     need(c.number > 0 and (c.number == 1) == (c.previous_commit == 0), "commit", base)
     need(c.generation <= min(c.number, c.log_size), "commit", base + 16)
     need((c.generation == 0) == (c.seal == 0) and (c.seal == 0 or 0 < place(c.seal)[0] < at), "commit", base + 24)
-    need(c.previous_commit < at and c.segment < at, "commit", base + 32)
-    need(c.previous_footer <= c.previous_commit, "commit", base + 40)
+    need(c.seal or c.seal_check == bytes(8), "commit", base + 32)
+    need(c.previous_commit < at and c.segment < at, "commit", base + 40)
+    need(c.previous_footer <= c.previous_commit, "commit", base + 48)
     if c.footer:
         need(c.covers_from <= segment and (c.next_unit == 0) == (c.covers_from == 0)
-             and (c.next_unit < c.covers_from or c.next_unit == 0), "commit", base + 48)
-        need(all(offset < at for _, offset, _ in sections), "commit", base + 72)
+             and (c.next_unit < c.covers_from or c.next_unit == 0), "commit", base + 56)
+        need(all(offset < at for _, offset, _ in sections), "commit", base + 80)
     return c
 
 
@@ -617,13 +618,13 @@ class Pack:
         self.live, self.seal, tree, sealed = {}, None, Tree(), None
         self.places = {}  # frame offset -> [key string or None of each entry]
         self.dels = set()  # locators of del entries
-        newest, generation, pending, sorted_key, sealings = 0, 0, None, None, []
+        newest, generation, pending, sorted_key, sealings = (0, bytes(8)), 0, None, None, []
         commits = {c.at: c for c in self.commits}
         for frame in self.frames:
             if frame.kind == 9:
                 c = commits[frame.at]
                 need((tree.size, tree.roots) == (c.log_size, c.frontier), "log-root", frame.at + 80)
-                need((c.generation, c.seal) == (generation, newest), "seal", frame.at + 80)
+                need((c.generation, c.seal, c.seal_check) == (generation, *newest), "seal", frame.at + 80)
                 need(pending is None or c.footer, "seal", frame.at + 80)
                 pending = sorted_key = None
             if frame.kind != 5:
@@ -648,7 +649,7 @@ class Pack:
                     self.dels.add(locator(frame, item))
                 elif entry[1] == SEAL:
                     sealings.append((base + at, dict(self.live), entry, sealed))
-                    pending, newest, generation = base + at, locator(frame, item), generation + 1
+                    pending, newest, generation = base + at, (locator(frame, item), frame.check), generation + 1
                 tree.push(data)
                 if entry[1] == SEAL:
                     sealed = [tree.size, tree.root()]
@@ -695,17 +696,17 @@ class Pack:
             for frame in entries:
                 for item, key in enumerate(self.places[frame.at]):
                     if key:
-                        keys[key] = locator(frame, item)
+                        keys[key] = locator(frame, item), frame.check
             if direct:
-                pages = [(f.at, key) for f in entries for key in [k for k in self.places[f.at] if k][:1]]
+                pages = [(f, key) for f in entries for key in [k for k in self.places[f.at] if k][:1]]
             else:
                 if c.covers_from == 0:
-                    keys = {key: at for key, at in keys.items() if at not in self.dels}
+                    keys = {key: at for key, at in keys.items() if at[0] not in self.dels}
                 frames = [frame for frame in unit if frame.kind == 6 and frame.segment == c.segment]
                 named.update(frame.at for frame in frames)
                 held = [key_rows(frame) for frame in frames]
                 need([row for rows_ in held for row in rows_] == sorted(keys.items()), "index", c.at + 80)
-                pages = [(frame.at, rows_[0][0]) for frame, rows_ in zip(frames, held)]
+                pages = [(frame, rows_[0][0]) for frame, rows_ in zip(frames, held)]
             wanted = {7: object_index(object_rows), 8: key_directory(pages, len(keys))}
             for kind, (offset, head_hash) in rows.items():
                 frame = by_offset.get(offset)
@@ -732,8 +733,8 @@ def object_index(rows):
 
 def key_directory(pages, keys):
     rows, text = b"", b""
-    for at, key in pages:
-        rows += pack("<QII", at, len(text), len(key))
+    for frame, key in pages:
+        rows += pack("<Q8sII", frame.at, frame.check, len(text), len(key))
         text += key
     return pack("<QQ", len(pages), keys) + rows + text
 
@@ -745,13 +746,13 @@ def key_rows(frame):
         shared, at = uvarint(body, at, base)
         length, at = uvarint(body, at, base)
         need(shared <= len(before) and shared + length <= 4097, "length", base + at)
-        need(at + length + 8 <= len(body), "truncated", base + at)
+        need(at + length + 16 <= len(body), "truncated", base + at)
         key = before[:shared] + body[at:at + length]
-        where = unpack_from("<Q", body, at + length)[0]
+        where, check = unpack_from("<Q8s", body, at + length)
         longest = next((i for i, (a, b) in enumerate(zip(before, key)) if a != b), min(len(before), len(key)))
         need(len(key) >= 2 and longest == shared and before < key and where >> 24, "index", base + at)
-        at, before = at + length + 8, key
-        rows.append((key, where))
+        at, before = at + length + 16, key
+        rows.append((key, (where, check)))
     need(at == len(body), "trailing", base + at)
     return rows
 

@@ -354,6 +354,24 @@ impl Locator {
     }
 }
 
+/// Where an entry is, and which frame it was in when that was written down. Another frame that stood
+/// at the same offset has another check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryPlace {
+    /// The frame's offset and the entry's position in it.
+    pub locator: Locator,
+    /// The check in the frame's header.
+    pub check: Check,
+}
+
+impl EntryPlace {
+    /// File offset of the frame.
+    #[must_use]
+    pub const fn frame_offset(self) -> u64 {
+        self.locator.frame_offset()
+    }
+}
+
 /// The bytes `at..at + N`, which the caller knows to be there.
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
@@ -373,9 +391,12 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array(bytes, at))
 }
 
+/// What a header ends in.
+pub type Check = [u8; 8];
+
 /// The first eight bytes of the BLAKE3 of `bytes`: the check of a header.
 #[must_use]
-pub fn check_of(bytes: &[u8]) -> [u8; 8] {
+pub fn check_of(bytes: &[u8]) -> Check {
     array(crate::hash::Hash::of(bytes).as_bytes(), 0)
 }
 

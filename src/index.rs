@@ -6,7 +6,8 @@
 use crate::disk::ReadAt;
 use crate::format::commit::Section as SectionRow;
 use crate::format::index::{
-    DirectoryRow, ObjectRow, PAGE_BYTES, SectionHead, SectionShape, fanout_bits, fanout_len,
+    DirectoryRow, ListedFrame, ObjectRow, PAGE_BYTES, SectionHead, SectionShape, fanout_bits,
+    fanout_len,
 };
 use crate::format::{FormatError, Rule, array, u32_at, u64_at};
 use crate::hash::{Hash, Prefix};
@@ -274,9 +275,9 @@ impl KeyDirectory {
         self.0.region(start..start + u64::from(row.key_len))
     }
 
-    /// File offset of frame `position`.
-    pub fn frame_offset(&self, position: u64) -> Result<u64> {
-        Ok(self.row(position)?.frame_offset)
+    /// Frame `position`.
+    pub fn frame(&self, position: u64) -> Result<ListedFrame> {
+        Ok(self.row(position)?.frame)
     }
 
     /// Position of the last frame whose first key is at most `key`: the only one that can hold it.

@@ -248,7 +248,7 @@ impl Pack {
 
     fn generation_at(&self, footer: &Commit) -> Result<Generation> {
         let place = footer.seal.ok_or(FormatError::new(Rule::Seal, footer.frame_offset))?;
-        let found = self.entry_at(place)?;
+        let found = units::entry_at(self, place, Rule::Seal).map_err(|error| self.error(error))?;
         let Entry::Seal(seal) = found.entry()? else {
             return Err(self.error(FormatError::new(Rule::Seal, place.frame_offset())));
         };
@@ -466,9 +466,5 @@ impl Pack {
 
     pub(crate) fn find_entry(&self, key: &[u8]) -> Result<Option<EntryAt>> {
         units::find_entry(self, key).map_err(|error| self.error(error))
-    }
-
-    pub(crate) fn entry_at(&self, place: crate::format::Locator) -> Result<EntryAt> {
-        units::entry_at(self, place).map_err(|error| self.error(error))
     }
 }

@@ -57,7 +57,7 @@ fn layouts_are_those_of_the_code() {
     let own = ["prefix", "end", "raw_bytes", "place"];
     check_fields("record row", &[], RecordRow::LEN, &own);
     check_fields("object row", &[], ObjectRow::LEN, &own);
-    let own = ["frame_offset", "key_at", "key_len"];
+    let own = ["frame_offset", "frame_check", "key_at", "key_len"];
     check_fields("directory row", &[], DirectoryRow::LEN, &own);
     check_fields("section head", &[], 16, &["count", "parameter"]);
     let head = pefc::segment::EntryTable::HEAD_LEN;

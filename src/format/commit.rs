@@ -1,7 +1,7 @@
 //! Commit: the payload of a `commit` frame, which makes everything before it part of the pack.
 //! A commit with sections, or with the flag of one, is a *footer*: it ends its segment.
 
-use super::{FormatError, Locator, Result, Rule, array, u64_at};
+use super::{Check, EntryPlace, FormatError, Locator, Result, Rule, array, u64_at};
 use crate::hash::Hash;
 
 /// Last eight bytes of every commit.
@@ -11,7 +11,8 @@ const NUMBER_AT: usize = 0;
 const LOG_SIZE_AT: usize = NUMBER_AT + 8;
 const GENERATION_AT: usize = LOG_SIZE_AT + 8;
 const SEAL_AT: usize = GENERATION_AT + 8;
-const PREVIOUS_COMMIT_AT: usize = SEAL_AT + 8;
+const SEAL_CHECK_AT: usize = SEAL_AT + 8;
+const PREVIOUS_COMMIT_AT: usize = SEAL_CHECK_AT + 8;
 const PREVIOUS_FOOTER_AT: usize = PREVIOUS_COMMIT_AT + 8;
 const NEXT_UNIT_AT: usize = PREVIOUS_FOOTER_AT + 8;
 const COVERS_FROM_AT: usize = NEXT_UNIT_AT + 8;
@@ -62,7 +63,7 @@ pub struct Commit {
     /// Seals in the log.
     pub generation: u64,
     /// Place of the newest seal's entry.
-    pub seal: Option<Locator>,
+    pub seal: Option<EntryPlace>,
     /// File offset of the commit frame before this one, 0 if there is none.
     pub previous_commit: u64,
     /// File offset of the newest footer before this commit, 0 if there is none.
@@ -88,7 +89,8 @@ impl Commit {
             self.number,
             self.log_size,
             self.generation,
-            self.seal.map_or(0, Locator::number),
+            self.seal.map_or(0, |seal| seal.locator.number()),
+            self.seal.map_or(0, |seal| u64::from_le_bytes(seal.check)),
             self.previous_commit,
             self.previous_footer,
             footer.map_or(0, |footer| footer.next_unit),
@@ -154,12 +156,16 @@ impl Commit {
         } else {
             None
         };
-        let seal = u64_at(bytes, SEAL_AT);
+        let (seal, check): (u64, Check) = (u64_at(bytes, SEAL_AT), array(bytes, SEAL_CHECK_AT));
+        let locator = Locator::from_number(seal);
+        if locator.is_none() && (seal != 0 || check != [0; 8]) {
+            return fault(Rule::Commit, SEAL_AT);
+        }
         let commit = Self {
             number: u64_at(bytes, NUMBER_AT),
             log_size,
             generation: u64_at(bytes, GENERATION_AT),
-            seal: Locator::from_number(seal),
+            seal: locator.map(|locator| EntryPlace { locator, check }),
             previous_commit: u64_at(bytes, PREVIOUS_COMMIT_AT),
             previous_footer: u64_at(bytes, PREVIOUS_FOOTER_AT),
             footer,
@@ -170,12 +176,12 @@ impl Commit {
             segment_offset: trailer.segment_offset,
             frame_offset,
         };
-        commit.check_order(seal)?;
+        commit.check_order()?;
         Ok(commit)
     }
 
     /// Everything a commit points to lies before it, and its numbers agree with each other.
-    fn check_order(&self, seal: u64) -> Result<()> {
+    fn check_order(&self) -> Result<()> {
         let fault = |at: usize| Err(FormatError::new(Rule::Commit, at as u64));
         if self.number == 0 || (self.number == 1) != (self.previous_commit == 0) {
             return fault(NUMBER_AT);
@@ -183,7 +189,7 @@ impl Commit {
         if self.generation > self.number || self.generation > self.log_size {
             return fault(GENERATION_AT);
         }
-        if (self.generation == 0) != self.seal.is_none() || (self.seal.is_none() && seal != 0) {
+        if (self.generation == 0) != self.seal.is_none() {
             return fault(SEAL_AT);
         }
         if self.seal.is_some_and(|seal| seal.frame_offset() >= self.frame_offset) {
@@ -227,11 +233,12 @@ impl Trailer {
 }
 
 /// The table of `spec/format.md`: offset and length of every fixed field.
-pub const FIELDS: [(&str, usize, usize); 11] = [
+pub const FIELDS: [(&str, usize, usize); 12] = [
     ("number", NUMBER_AT, 8),
     ("log_size", LOG_SIZE_AT, 8),
     ("generation", GENERATION_AT, 8),
     ("seal", SEAL_AT, 8),
+    ("seal_check", SEAL_CHECK_AT, 8),
     ("previous_commit", PREVIOUS_COMMIT_AT, 8),
     ("previous_footer", PREVIOUS_FOOTER_AT, 8),
     ("next_unit", NEXT_UNIT_AT, 8),
@@ -241,18 +248,23 @@ pub const FIELDS: [(&str, usize, usize); 11] = [
     ("reserved", RESERVED_AT, 6),
 ];
 
-const _: () = assert!(FIXED_LEN == 72 && SECTION_LEN == 48 && TRAILER_LEN == 24);
+const _: () = assert!(FIXED_LEN == 80 && SECTION_LEN == 48 && TRAILER_LEN == 24);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seal_at(offset: u64) -> Option<EntryPlace> {
+        let locator = Locator::new(offset, 4)?;
+        Some(EntryPlace { locator, check: *b"checksum" })
+    }
 
     fn commit() -> Commit {
         Commit {
             number: 2,
             log_size: 5,
             generation: 1,
-            seal: Locator::new(640, 4),
+            seal: seal_at(640),
             previous_commit: 512,
             previous_footer: 512,
             footer: Some(Footer {
@@ -269,7 +281,7 @@ mod tests {
     #[test]
     fn round_trip_and_length() {
         let bytes = commit().encode();
-        assert_eq!(bytes.len(), 72 + 48 + 64 + 24);
+        assert_eq!(bytes.len(), 80 + 48 + 64 + 24);
         assert_eq!(Commit::decode(&bytes, 1000), Ok(commit()));
         let plain = Commit { footer: None, ..commit() };
         assert_eq!(Commit::decode(&plain.encode(), 1000), Ok(plain));
@@ -281,7 +293,7 @@ mod tests {
             |c| c.number = 0,
             |c| c.generation = 9,
             |c| c.seal = None,
-            |c| c.seal = Locator::new(1000, 0),
+            |c| c.seal = seal_at(1000),
             |c| c.previous_commit = 1000,
             |c| c.previous_footer = 520,
             |c| c.footer.as_mut().unwrap().covers_from = 601,
@@ -293,6 +305,14 @@ mod tests {
             let error = Commit::decode(&bad.encode(), 1000).unwrap_err();
             assert_eq!(error.rule, Rule::Commit, "case {number}");
         }
+        let mut bytes = Commit { generation: 0, seal: None, ..commit() }.encode();
+        assert!(Commit::decode(&bytes, 1000).is_ok());
+        bytes[SEAL_CHECK_AT] = 1;
+        assert_eq!(
+            Commit::decode(&bytes, 1000).unwrap_err().rule,
+            Rule::Commit,
+            "a check of nothing"
+        );
         let bytes = commit().encode();
         assert_eq!(Commit::decode(&bytes, 1008).unwrap_err().rule, Rule::Trailer);
         for len in 0..bytes.len() {

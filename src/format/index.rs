@@ -5,8 +5,8 @@
 //! so a reader checks what it touches, when it touches it, and nothing at open.
 
 use super::{
-    FormatError, KEY_BYTES_MAX, Locator, Result, Rule, array, put_uvarint, take_uvarint, u32_at,
-    u64_at,
+    Check, EntryPlace, FormatError, KEY_BYTES_MAX, Locator, Result, Rule, array, put_uvarint,
+    take_uvarint, u32_at, u64_at,
 };
 use crate::hash::{Hash, Prefix};
 
@@ -143,11 +143,20 @@ pub fn object_index(rows: &[ObjectRow]) -> (Vec<u8>, Hash) {
     section(count, bits.into(), &region)
 }
 
-/// Row of a key directory: the first key of a frame of entries or keys, and the frame.
+/// A frame of entries or keys that a key directory lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListedFrame {
+    /// File offset of the frame.
+    pub offset: u64,
+    /// The check in its header: a frame that stood there before has another.
+    pub check: Check,
+}
+
+/// Row of a key directory: a frame of entries or keys, and the first key of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectoryRow {
-    /// File offset of the frame.
-    pub frame_offset: u64,
+    /// The frame.
+    pub frame: ListedFrame,
     /// Where the key begins in the text behind the rows.
     pub key_at: u32,
     /// The key's length, space byte included.
@@ -156,15 +165,15 @@ pub struct DirectoryRow {
 
 impl DirectoryRow {
     /// Length in bytes.
-    pub const LEN: usize = 16;
+    pub const LEN: usize = 24;
 
     /// Reads a row.
     #[must_use]
     pub fn decode(bytes: &[u8; Self::LEN]) -> Self {
         Self {
-            frame_offset: u64_at(bytes, 0),
-            key_at: u32_at(bytes, 8),
-            key_len: u32_at(bytes, 12),
+            frame: ListedFrame { offset: u64_at(bytes, 0), check: array(bytes, 8) },
+            key_at: u32_at(bytes, 16),
+            key_len: u32_at(bytes, 20),
         }
     }
 }
@@ -172,13 +181,14 @@ impl DirectoryRow {
 /// The payload of a key directory over frames and their first keys, in key order, and the hash of
 /// its head. `key_count` is how many keys the frames hold.
 #[must_use]
-pub fn key_directory(frames: &[(u64, Vec<u8>)], key_count: u64) -> (Vec<u8>, Hash) {
+pub fn key_directory(frames: &[(ListedFrame, Vec<u8>)], key_count: u64) -> (Vec<u8>, Hash) {
     let mut region = Vec::with_capacity(frames.len() * (DirectoryRow::LEN + 40));
     let mut key_at = 0_u32;
-    for (frame_offset, key) in frames {
+    for (frame, key) in frames {
         // Keys have at most 4,097 bytes and frames about a thousand keys: far from 32 bits.
         let key_len = u32::try_from(key.len()).unwrap_or(u32::MAX);
-        region.extend_from_slice(&frame_offset.to_le_bytes());
+        region.extend_from_slice(&frame.offset.to_le_bytes());
+        region.extend_from_slice(&frame.check);
         region.extend_from_slice(&key_at.to_le_bytes());
         region.extend_from_slice(&key_len.to_le_bytes());
         key_at = key_at.saturating_add(key_len);
@@ -193,8 +203,11 @@ pub struct KeyRow {
     /// Space and key.
     pub key: Vec<u8>,
     /// Place of the `put` or `del` entry.
-    pub place: Locator,
+    pub place: EntryPlace,
 }
+
+/// Bytes of a key row behind its key: locator and check.
+const KEY_PLACE_LEN: usize = 16;
 
 /// Appends `row` to the body of a `keys` frame in which `previous` came before.
 pub fn put_key_row(out: &mut Vec<u8>, previous: &[u8], row: &KeyRow) {
@@ -202,7 +215,8 @@ pub fn put_key_row(out: &mut Vec<u8>, previous: &[u8], row: &KeyRow) {
     put_uvarint(out, shared as u64);
     put_uvarint(out, (row.key.len() - shared) as u64);
     out.extend_from_slice(&row.key[shared..]);
-    out.extend_from_slice(&row.place.number().to_le_bytes());
+    out.extend_from_slice(&row.place.locator.number().to_le_bytes());
+    out.extend_from_slice(&row.place.check);
 }
 
 /// All rows of a `keys` frame, in strictly rising key order.
@@ -218,18 +232,19 @@ pub fn key_rows(body: &[u8], count: u32) -> Result<Vec<KeyRow>> {
         if shared > previous.len() || suffix_len > (KEY_BYTES_MAX + 1).saturating_sub(shared) {
             return Err(fault(Rule::Length));
         }
-        if body.len() - at < suffix_len + 8 {
+        if body.len() - at < suffix_len + KEY_PLACE_LEN {
             return Err(fault(Rule::Truncated));
         }
         let key = [&previous[..shared], &body[at..at + suffix_len]].concat();
-        let place = Locator::from_number(u64_at(body, at + suffix_len));
-        let place = place.ok_or(fault(Rule::Index))?;
+        let locator = Locator::from_number(u64_at(body, at + suffix_len));
+        let locator = locator.ok_or(fault(Rule::Index))?;
+        let place = EntryPlace { locator, check: array(body, at + suffix_len + 8) };
         // One encoding: the shared part is as long as it can be.
         let longest = previous.iter().zip(&key).take_while(|(a, b)| a == b).count();
         if key.len() < 2 || longest != shared || (!rows.is_empty() && key.as_slice() <= previous) {
             return Err(fault(Rule::Index));
         }
-        at += suffix_len + 8;
+        at += suffix_len + KEY_PLACE_LEN;
         rows.push(KeyRow { key, place });
     }
     if at != body.len() {
@@ -283,7 +298,8 @@ mod tests {
 
     #[test]
     fn key_rows_round_trip_and_refuse_disorder() {
-        let row = |key: &str| KeyRow { key: key.into(), place: Locator::new(64, 1).unwrap() };
+        let place = EntryPlace { locator: Locator::new(64, 1).unwrap(), check: *b"checksum" };
+        let row = |key: &str| KeyRow { key: key.into(), place };
         let rows = [row("\0a"), row("\0ab"), row("\0b/x"), row("\0b/y")];
         let mut body = Vec::new();
         let mut previous = &[][..];

@@ -1,10 +1,11 @@
 //! Live entries in key order, across all units.
 
-use super::units::{EntryAt, Unit, entry_at, key_of_entry, place_of};
-use super::{Pack, frames::Items};
+use super::Pack;
+use super::frames::{Frame, Items};
+use super::units::{EntryAt, Unit, entry_at, key_of_entry};
 use crate::error::Result as PublicResult;
 use crate::format::entry::{Entry, Put};
-use crate::format::{FormatError, Locator, Rule};
+use crate::format::{EntryPlace, FormatError, Rule};
 use crate::index::KeyDirectory;
 use crate::segment::Result;
 
@@ -95,7 +96,7 @@ impl<'p> Merge<'p> {
                 cursor.advance()?;
             }
         }
-        let found = entry_at(self.pack, place)?;
+        let found = entry_at(self.pack, place, Rule::Index)?;
         Ok(Some((key, found)))
     }
 }
@@ -105,7 +106,7 @@ impl<'p> Merge<'p> {
 pub(super) struct UnitCursor<'p> {
     pack: &'p Pack,
     unit: &'p Unit,
-    page: Vec<(Vec<u8>, Locator)>,
+    page: Vec<(Vec<u8>, EntryPlace)>,
     at: usize,
     /// Position of the next frame in the directory.
     next_frame: u64,
@@ -142,7 +143,7 @@ impl<'p> UnitCursor<'p> {
         Ok(())
     }
 
-    pub(super) fn peek(&self) -> Option<&(Vec<u8>, Locator)> {
+    pub(super) fn peek(&self) -> Option<&(Vec<u8>, EntryPlace)> {
         self.page.get(self.at)
     }
 
@@ -159,16 +160,15 @@ impl<'p> UnitCursor<'p> {
             return Ok(());
         };
         while self.page.is_empty() && self.next_frame < directory.frame_count()? {
-            let offset = directory.frame_offset(self.next_frame)?;
+            let frame = self.pack.listed_frame(directory.frame(self.next_frame)?)?;
             self.next_frame += 1;
-            self.page = Self::page(self.pack, offset)?;
+            self.page = Self::page(self.pack, &frame)?;
         }
         Ok(())
     }
 
     /// The keys of a frame of entries or keys, in order.
-    pub(super) fn page(pack: &Pack, offset: u64) -> Result<Vec<(Vec<u8>, Locator)>> {
-        let frame = pack.frame(offset)?;
+    pub(super) fn page(pack: &Pack, frame: &Frame) -> Result<Vec<(Vec<u8>, EntryPlace)>> {
         match &frame.items {
             Items::Keys(rows) => Ok(rows.iter().map(|row| (row.key.clone(), row.place)).collect()),
             Items::Entries(table) => {
@@ -176,12 +176,12 @@ impl<'p> UnitCursor<'p> {
                 let mut page = Vec::with_capacity(table.len());
                 for item in 0..table.len() {
                     if let Some(key) = key_of_entry(table.entry(&body, item).unwrap_or(&[]))? {
-                        page.push((key, place_of(&frame.header, item)?));
+                        page.push((key, frame.entry_place(item)?));
                     }
                 }
                 Ok(page)
             }
-            _ => Err(FormatError::new(Rule::Index, offset).into()),
+            _ => Err(FormatError::new(Rule::Index, frame.header.offset).into()),
         }
     }
 }

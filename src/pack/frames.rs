@@ -4,9 +4,9 @@
 use super::{Pack, units};
 use crate::disk::ReadAt;
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
-use crate::format::index::{KeyRow, key_rows};
+use crate::format::index::{KeyRow, ListedFrame, key_rows};
 use crate::format::object::{ChunkList, RecordRow, object_ranges};
-use crate::format::{FormatError, REFERENCE_DEPTH_MAX, Rule};
+use crate::format::{Check, EntryPlace, FormatError, REFERENCE_DEPTH_MAX, Rule};
 use crate::hash::Hash;
 use crate::segment::{
     EntryTable, ReadError, Resolved, Result, decode_body, decode_record, read_frame_header,
@@ -23,6 +23,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) header: FrameHeader,
+    /// The check of its header, which indexes and commits bind it by.
+    pub(crate) check: Check,
     body: Body,
     pub(crate) items: Items,
     resolved: Resolved,
@@ -62,6 +64,11 @@ impl Frame {
                 crate::segment::read(bytes, range.start, range.end - range.start)
             }
         }
+    }
+
+    /// The place of its entry `item`.
+    pub(crate) fn entry_place(&self, item: usize) -> Result<EntryPlace> {
+        Ok(EntryPlace { locator: units::place_of(&self.header, item)?, check: self.check })
     }
 
     /// Item `index`, not checked against any name.
@@ -158,6 +165,15 @@ impl Pack {
         self.frame_below(offset, u64::MAX, REFERENCE_DEPTH_MAX)
     }
 
+    /// The frame that a key directory lists, and not another one that stood there before.
+    pub(crate) fn listed_frame(&self, listed: ListedFrame) -> Result<Arc<Frame>> {
+        let frame = self.frame(listed.offset)?;
+        if frame.check != listed.check {
+            return Err(FormatError::new(Rule::Index, listed.offset).into());
+        }
+        Ok(frame)
+    }
+
     /// The frame at `offset`, which lies below `limit` and may have `levels` levels of references.
     pub(crate) fn frame_below(&self, offset: u64, limit: u64, levels: u8) -> Result<Arc<Frame>> {
         if offset >= limit.min(self.end) {
@@ -175,7 +191,7 @@ impl Pack {
 
     /// Reads, checks and decodes the frame at `offset`.
     pub(crate) fn load(&self, offset: u64, levels: u8) -> Result<Frame> {
-        let (header, _) = read_frame_header(&*self.bytes, offset)?;
+        let (header, check) = read_frame_header(&*self.bytes, offset)?;
         let payload = read_payload(&*self.bytes, &header)?;
         let (names, _) = header.split_payload(&payload);
         let (resolved, depth) = self.resolve(&header, &names, levels)?;
@@ -191,7 +207,7 @@ impl Pack {
             }
             payload => Body::Owned(decode_body(&header, &payload[skip..], &resolved)?.into_owned()),
         };
-        let mut frame = Frame { header, body, items: Items::Records, resolved, depth };
+        let mut frame = Frame { header, check, body, items: Items::Records, resolved, depth };
         let body = frame.body(&*self.bytes)?;
         let within = |error: FormatError| ReadError::from(error.within(at));
         let items = match header.kind {

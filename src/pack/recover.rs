@@ -15,7 +15,7 @@ use crate::format::entry::{Entry, Put, SPACE_PATH, SPACE_STORAGE, SPACE_SYSTEM};
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
 use crate::format::index::ObjectRow;
 use crate::format::object::{RecordRow, object_ranges};
-use crate::format::{FormatError, Locator, REFERENCE_DEPTH_MAX, Rule};
+use crate::format::{EntryPlace, FormatError, REFERENCE_DEPTH_MAX, Rule};
 use crate::hash::Hash;
 use crate::segment::{Found, Resolved, Scan, decode_record, read, read_commit};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -113,7 +113,7 @@ struct Salvage {
     /// Frames that are intact.
     good: Vec<FrameHeader>,
     rows: Vec<ObjectRow>,
-    keys: BTreeMap<Vec<u8>, Locator>,
+    keys: BTreeMap<Vec<u8>, EntryPlace>,
     /// Contents that any readable put names.
     named: HashSet<Hash>,
     /// Frames of objects that are not intact.

@@ -12,7 +12,7 @@ use crate::format::entry::Entry;
 use crate::format::frame::{FrameHeader, FrameKind};
 use crate::format::index::ObjectRow;
 use crate::format::object::{ChunkList, RecordRow};
-use crate::format::{FormatError, Locator, Rule};
+use crate::format::{EntryPlace, FormatError, Locator, Rule};
 use crate::hash::Hash;
 use crate::index::{KeyDirectory, ObjectIndex, Section};
 use crate::segment::{
@@ -42,7 +42,7 @@ pub(crate) struct Scanned {
     pub(crate) frames: Vec<FrameHeader>,
     /// The footer of a unit without sections; none for the tail.
     pub(crate) footer: Option<Commit>,
-    keys: OnceLock<Vec<(Vec<u8>, Locator)>>,
+    keys: OnceLock<Vec<(Vec<u8>, EntryPlace)>>,
     objects: OnceLock<Vec<ObjectRow>>,
 }
 
@@ -54,14 +54,14 @@ impl Scanned {
     /// Frames whose keys and objects are known already, both in order.
     pub(super) fn known(
         frames: Vec<FrameHeader>,
-        keys: Vec<(Vec<u8>, Locator)>,
+        keys: Vec<(Vec<u8>, EntryPlace)>,
         objects: Vec<ObjectRow>,
     ) -> Self {
         Self { frames, footer: None, keys: keys.into(), objects: objects.into() }
     }
 
     /// Keys with the place of their newest entry, in key order.
-    pub(crate) fn keys(&self, pack: &Pack) -> Result<&[(Vec<u8>, Locator)]> {
+    pub(crate) fn keys(&self, pack: &Pack) -> Result<&[(Vec<u8>, EntryPlace)]> {
         if let Some(keys) = self.keys.get() {
             return Ok(keys);
         }
@@ -93,7 +93,7 @@ impl Scanned {
 pub(crate) fn for_each_key(
     pack: &Pack,
     frame: &Frame,
-    mut each: impl FnMut(Vec<u8>, Locator),
+    mut each: impl FnMut(Vec<u8>, EntryPlace),
 ) -> Result<()> {
     let Items::Entries(table) = &frame.items else {
         return Ok(());
@@ -102,7 +102,7 @@ pub(crate) fn for_each_key(
     for item in 0..table.len() {
         let bytes = table.entry(&body, item).unwrap_or(&[]);
         if let Some(key) = key_of_entry(bytes)? {
-            each(key, place_of(&frame.header, item)?);
+            each(key, frame.entry_place(item)?);
         }
     }
     Ok(())
@@ -433,15 +433,16 @@ impl EntryAt {
     }
 }
 
-/// The entry at `place`.
-pub(super) fn entry_at(pack: &Pack, place: Locator) -> Result<EntryAt> {
+/// The entry at `place`. It breaks `rule` if there is none, or another frame stands there: one from
+/// another life of the file has its own check, offset and hash, but not this check.
+pub(super) fn entry_at(pack: &Pack, place: EntryPlace, rule: Rule) -> Result<EntryAt> {
     let frame = pack.frame(place.frame_offset())?;
+    let item = place.locator.item() as usize;
     match &frame.items {
-        Items::Entries(table) if (place.item() as usize) < table.len() => {
-            let (bytes, item) = (Arc::clone(&pack.bytes), place.item() as usize);
-            Ok(EntryAt { bytes, frame, item })
+        Items::Entries(table) if item < table.len() && frame.check == place.check => {
+            Ok(EntryAt { bytes: Arc::clone(&pack.bytes), frame, item })
         }
-        _ => Err(FormatError::new(Rule::Index, place.frame_offset()).into()),
+        _ => Err(FormatError::new(rule, place.frame_offset()).into()),
     }
 }
 
@@ -449,7 +450,7 @@ pub(super) fn entry_at(pack: &Pack, place: Locator) -> Result<EntryAt> {
 pub(super) fn find_entry(pack: &Pack, key: &[u8]) -> Result<Option<EntryAt>> {
     for unit in &pack.units {
         if let Some(place) = find_key(pack, unit, key)? {
-            let found = entry_at(pack, place)?;
+            let found = entry_at(pack, place, Rule::Index)?;
             // An index that lies about a key must not give another key's value.
             let same =
                 found.with_bytes(|bytes| Ok(key_of_entry(bytes)?.as_deref() == Some(key)))?;
@@ -462,7 +463,7 @@ pub(super) fn find_entry(pack: &Pack, key: &[u8]) -> Result<Option<EntryAt>> {
     Ok(None)
 }
 
-fn find_key(pack: &Pack, unit: &Unit, key: &[u8]) -> Result<Option<Locator>> {
+fn find_key(pack: &Pack, unit: &Unit, key: &[u8]) -> Result<Option<EntryPlace>> {
     let directory = match unit {
         Unit::Scanned(scanned) => {
             let keys = scanned.keys(pack)?;
@@ -477,7 +478,7 @@ fn find_key(pack: &Pack, unit: &Unit, key: &[u8]) -> Result<Option<Locator>> {
     let Some(position) = directory.floor(key)? else {
         return Ok(None);
     };
-    let frame = pack.frame(directory.frame_offset(position)?)?;
+    let frame = pack.listed_frame(directory.frame(position)?)?;
     match &frame.items {
         Items::Keys(rows) => {
             let found = rows.binary_search_by(|row| row.key.as_slice().cmp(key));
@@ -498,7 +499,7 @@ fn find_key(pack: &Pack, unit: &Unit, key: &[u8]) -> Result<Option<Locator>> {
                 let middle = low + (high - low) / 2;
                 match key_at(middle)?.as_deref().map(|found| found.cmp(key)) {
                     Some(std::cmp::Ordering::Equal) => {
-                        return place_of(&frame.header, middle).map(Some);
+                        return frame.entry_place(middle).map(Some);
                     }
                     Some(std::cmp::Ordering::Less) => low = middle + 1,
                     _ => high = middle,

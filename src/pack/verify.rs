@@ -11,7 +11,7 @@ use crate::format::commit::Commit;
 use crate::format::entry::Content;
 use crate::format::frame::{FrameHeader, FrameKind};
 use crate::format::object::{ChunkList, RecordRow};
-use crate::format::{FormatError, Locator, REFERENCE_DEPTH_MAX, Rule};
+use crate::format::{EntryPlace, FormatError, Locator, REFERENCE_DEPTH_MAX, Rule};
 use crate::hash::Hash;
 use crate::segment::{Found, ReadError, Scan, Step, Walker, read_commit, read_payload};
 use std::collections::HashMap;
@@ -325,7 +325,7 @@ impl Pack {
     /// Every content that a put names is there, with the length that the put says.
     fn verify_references(
         &self,
-        puts: &[(Content, Locator)],
+        puts: &[(Content, EntryPlace)],
         objects: &Objects,
         report: &mut VerifyReport,
     ) {

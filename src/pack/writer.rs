@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Attributes, Content, Delete, Entry, Genesis, Put, RawPairs};
 use crate::format::index::ObjectRow;
 use crate::format::segment::Layout;
-use crate::format::{ENTRY_BYTES_MAX, Locator};
+use crate::format::{ENTRY_BYTES_MAX, EntryPlace};
 use crate::hash::Hash;
 use crate::segment::{Committed, Walker, find_committed};
 use crate::tree::{Frontier, Node, sha256};
@@ -147,7 +147,7 @@ pub struct Writer {
     frontier: Frontier,
     number: u64,
     generation: u64,
-    seal: Option<Locator>,
+    seal: Option<EntryPlace>,
     /// Log size and root at the newest seal, and its map root.
     sealed: Option<(u64, Node)>,
     map_root: Node,

@@ -126,6 +126,7 @@ fn commit(lines: &mut Lines<'_>, payload: &[u8], offset: u64) -> Result<(), Form
     for (len, what) in [
         (16, "number, log_size"),
         (16, "generation, seal"),
+        (8, "seal_check"),
         (16, "previous_commit, previous_footer"),
         (16, "next_unit, covers_from"),
         (8, "flags, section_count, reserved"),

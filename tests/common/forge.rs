@@ -5,10 +5,12 @@ use pefc::Hash;
 use pefc::format::commit::{Commit, Footer, Section};
 use pefc::format::entry::{Attributes, Content, Delete, Entry, Genesis, Put, RawPairs, Seal};
 use pefc::format::frame::{Codec, FrameHeader, FrameKind};
-use pefc::format::index::{KeyRow, ObjectRow, key_directory, object_index, put_key_row};
+use pefc::format::index::{
+    KeyRow, ListedFrame, ObjectRow, key_directory, object_index, put_key_row,
+};
 use pefc::format::object::{Chunk, ChunkList, RecordRow, put_lengths};
 use pefc::format::segment::{Layout, SegmentHeader};
-use pefc::format::{Locator, check_of};
+use pefc::format::{EntryPlace, Locator, check_of};
 use pefc::hash::GroupHasher;
 use pefc::tree::{Frontier, MapTree, Node, leaf_hash, sha256};
 use std::borrow::Cow;
@@ -38,13 +40,13 @@ pub struct Forge {
     pub footer: u64,
     pub log: Frontier,
     pub generation: u64,
-    pub seal: Option<Locator>,
+    pub seal: Option<EntryPlace>,
     pub sealed: Option<(u64, Node)>,
     pub live: BTreeMap<Vec<u8>, (Vec<u8>, Option<Content>)>,
     pub pending: Vec<Vec<u8>>,
     pub rows: Vec<ObjectRow>,
-    pub keys: BTreeMap<Vec<u8>, (Locator, bool)>,
-    pub pages: Vec<(u64, Vec<u8>)>,
+    pub keys: BTreeMap<Vec<u8>, (EntryPlace, bool)>,
+    pub pages: Vec<(ListedFrame, Vec<u8>)>,
     pub flags: u8,
     /// Before the check is computed.
     pub on_segment: Edit<Vec<u8>>,
@@ -54,7 +56,9 @@ pub struct Forge {
     pub on_commit: Edit<Commit>,
     pub on_seal: Edit<Seal<'static>>,
     pub on_rows: Edit<Vec<ObjectRow>>,
-    pub on_keys: Edit<BTreeMap<Vec<u8>, (Locator, bool)>>,
+    pub on_keys: Edit<BTreeMap<Vec<u8>, (EntryPlace, bool)>>,
+    /// The frames of a key directory.
+    pub on_pages: Edit<Vec<(ListedFrame, Vec<u8>)>>,
     /// A page of keys.
     pub on_page: Edit<Vec<u8>>,
     /// The payload of a section, its head computed again or not.
@@ -306,7 +310,7 @@ impl Forge {
         let mut first = true;
         for (item, entry) in (0..).zip(&run) {
             self.log.push(leaf_hash(entry));
-            let place = Locator::new(offset, item).unwrap();
+            let place = self.place(offset, item);
             let (key, is_del) = match Entry::decode(entry).map(|(entry, _)| entry) {
                 Ok(Entry::Put(put)) => ([&[put.space], &*put.key].concat(), false),
                 Ok(Entry::Delete(del)) => ([&[del.space], &*del.key].concat(), true),
@@ -323,10 +327,20 @@ impl Forge {
                 _ => continue,
             };
             if std::mem::take(&mut first) {
-                self.pages.push((offset, key.clone()));
+                self.pages.push((self.listed(offset), key.clone()));
             }
             self.keys.insert(key, (place, is_del));
         }
+    }
+
+    /// An entry of the frame that was written last.
+    fn place(&self, offset: u64, item: u32) -> EntryPlace {
+        EntryPlace { locator: Locator::new(offset, item).unwrap(), check: self.previous }
+    }
+
+    /// The frame that was written last.
+    fn listed(&self, offset: u64) -> ListedFrame {
+        ListedFrame { offset, check: self.previous }
     }
 
     fn section(&mut self, kind: FrameKind, (mut payload, mut head): (Vec<u8>, Hash)) -> Section {
@@ -348,15 +362,15 @@ impl Forge {
             sections: Vec::new(),
         };
         if index != Index::None {
-            let covered = |place: Locator| place.frame_offset() >= footer.covers_from;
+            let covered = |offset: u64| offset >= footer.covers_from;
             let mut rows: Vec<ObjectRow> = self.rows.clone();
-            rows.retain(|row| covered(row.place));
+            rows.retain(|row| covered(row.place.frame_offset()));
             rows.sort_unstable();
             apply(&mut self.on_rows, &mut rows);
             let mut keys = self.keys.clone();
-            keys.retain(|_, (place, is_del)| covered(*place) && !(merged && *is_del));
+            keys.retain(|_, (place, is_del)| covered(place.frame_offset()) && !(merged && *is_del));
             let mut pages = self.pages.clone();
-            pages.retain(|(offset, _)| *offset >= footer.covers_from);
+            pages.retain(|(frame, _)| covered(frame.offset));
             apply(&mut self.on_keys, &mut keys);
             if merged {
                 let (mut body, mut previous) = (Vec::new(), Vec::new());
@@ -369,8 +383,9 @@ impl Forge {
                 let numbers = (body.len(), keys.len());
                 let offset = self.frame(FrameKind::Keys, Codec::Raw, &[], &body, numbers);
                 let first = keys.first_key_value().unwrap().0.clone();
-                pages = vec![(offset, first)];
+                pages = vec![(self.listed(offset), first)];
             }
+            apply(&mut self.on_pages, &mut pages);
             let objects = self.section(FrameKind::ObjectIndex, object_index(&rows));
             let directory = key_directory(&pages, keys.len() as u64);
             let directory = self.section(FrameKind::KeyDirectory, directory);

@@ -5,7 +5,7 @@ use pefc::Hash;
 use pefc::format::commit::Footer;
 use pefc::format::entry::{Attributes, Content, Entry, FileKind, FileTime, Keys};
 use pefc::format::frame::{Codec, FrameKind};
-use pefc::format::{Locator, Rule};
+use pefc::format::{EntryPlace, Locator, Rule};
 use std::borrow::Cow;
 
 /// A pack and what verifying it says.
@@ -464,7 +464,8 @@ fn faults() -> Vec<(&'static str, Rule, &'static str, Vec<u8>)> {
         ("seal_objects", Rule::Seal, "another number of objects", pack(Bare, "seal", |f| f.on_seal = Some(Box::new(|s| s.object_count += 1)))),
         ("seal_bytes", Rule::Seal, "another number of bytes", pack(Bare, "seal", |f| f.on_seal = Some(Box::new(|s| s.object_bytes += 1)))),
         ("seal_previous", Rule::Seal, "a first seal with one before it", pack(Bare, "seal", |f| f.on_seal = Some(Box::new(|s| s.previous = Some((1, [0; 32])))))),
-        ("seal_place", Rule::Seal, "a commit that names another entry as its seal", commit(|c| c.seal = Locator::new(c.seal.unwrap().frame_offset(), 0))),
+        ("seal_place", Rule::Seal, "a commit that names another entry as its seal", commit(|c| c.seal = c.seal.map(|seal| EntryPlace { locator: Locator::new(seal.frame_offset(), 0).unwrap(), ..seal }))),
+        ("seal_check", Rule::Seal, "a commit that names the frame of its seal by another check", commit(|c| c.seal = c.seal.map(|seal| EntryPlace { check: *b"another.", ..seal }))),
         ("commit_number", Rule::Commit, "number 2 for the first commit", commit(|c| c.number = 2)),
         ("commit_generation", Rule::Commit, "fewer seals than the commit before", pack(Bare, "end", |f| second_with(f, |c| { c.generation = 0; c.seal = None; }))),
         ("commit_previous", Rule::Commit, "another commit before", pack(Bare, "end", |f| second_with(f, |c| { c.previous_commit += 8; }))),
@@ -478,13 +479,14 @@ fn faults() -> Vec<(&'static str, Rule, &'static str, Vec<u8>)> {
             f.begin();
             f.add_seal();
             f.flush();
-            f.on_payload = Some(write_at(64, b"\0"));
+            f.on_payload = Some(write_at(72, b"\0"));
             f.finish(Bare);
         })),
-        ("commit_flags", Rule::Reserved, "a flag that is not defined", pack(Bare, "footer", |f| f.on_payload = Some(write_at(64, b"\x03")))),
-        ("commit_reserved", Rule::Reserved, "a reserved byte", pack(Bare, "footer", |f| f.on_payload = Some(write_at(66, b"\x01")))),
-        ("commit_length", Rule::Length, "eight bytes too many", pack(Bare, "footer", |f| f.on_payload = Some(Box::new(|p| { for _ in 0..8 { p.insert(72, 0); } })))),
-        ("commit_short", Rule::Truncated, "less than the fixed parts", pack(Bare, "footer", |f| f.on_payload = Some(Box::new(|p| { p.drain(..p.len() - 88); })))),
+        ("commit_seal-check", Rule::Commit, "a check though there is no seal", { let mut f = Forge::default(); f.begin(); f.on_payload = Some(write_at(32, b"check")); f.commit(None); f.bytes }),
+        ("commit_flags", Rule::Reserved, "a flag that is not defined", pack(Bare, "footer", |f| f.on_payload = Some(write_at(72, b"\x03")))),
+        ("commit_reserved", Rule::Reserved, "a reserved byte", pack(Bare, "footer", |f| f.on_payload = Some(write_at(74, b"\x01")))),
+        ("commit_length", Rule::Length, "eight bytes too many", pack(Bare, "footer", |f| f.on_payload = Some(Box::new(|p| { for _ in 0..8 { p.insert(80, 0); } })))),
+        ("commit_short", Rule::Truncated, "less than the fixed parts", pack(Bare, "footer", |f| f.on_payload = Some(Box::new(|p| { p.drain(..p.len() - 96); })))),
         ("commit_trailer", Rule::Trailer, "a trailer without its magic", pack(Bare, "footer", |f| f.on_payload = Some(Box::new(|p| { let at = p.len() - 1; p[at] = b'D'; })))),
         ("commit_trailer-offset", Rule::Trailer, "a trailer of another frame", commit(|c| c.frame_offset += 8)),
         ("commit_seal", Rule::Seal, "a seal in an ordinary commit", pack(Bare, "footer", |f| {
@@ -505,13 +507,18 @@ fn faults() -> Vec<(&'static str, Rule, &'static str, Vec<u8>)> {
             f.on_keys = Some(Box::new(|keys| { let wrong = keys[&b"\0b"[..]].0; keys.get_mut(&b"\0a"[..]).unwrap().0 = wrong; }));
             second(f, Merged, &[put("d", b"one")]);
         })),
+        ("keys_check", Rule::Index, "a key whose frame of entries has another check", pack(Own, "end", |f| {
+            f.on_keys = Some(Box::new(|keys| keys.get_mut(&b"\0b"[..]).unwrap().0.check[0] ^= 1));
+            second(f, Merged, &[put("d", b"one")]);
+        })),
+        ("index_check", Rule::Index, "a key directory that lists a frame by another check", pack(Own, "footer", |f| f.on_pages = Some(Box::new(|pages| pages[0].0.check[0] ^= 1)))),
         ("keys_missing", Rule::Index, "a page of keys without one of them", pack(Own, "end", |f| {
             f.on_keys = Some(Box::new(|keys| ignore(keys.pop_last())));
             second(f, Merged, &[put("d", b"one")]);
         })),
         ("keys_shared", Rule::Index, "a key that shares less than it could", pack(Own, "end", |f| {
             // The second row shares the space byte with the first.
-            f.on_page = Some(Box::new(|page| { page[12..14].copy_from_slice(b"\x00\x02"); page.insert(14, 0); }));
+            f.on_page = Some(Box::new(|page| { page[20..22].copy_from_slice(b"\x00\x02"); page.insert(22, 0); }));
             second(f, Merged, &[put("d", b"one")]);
         })),
         ("content_later", Rule::MissingObject, "a content that only a later commit brings", pack(Bare, "seal", |f| {

@@ -7,8 +7,8 @@ use super::log::Event;
 use super::{Layout, Problem, problem};
 use crate::format::commit::{Commit, Footer};
 use crate::format::frame::FrameKind;
-use crate::format::index::{ObjectRow, key_directory, object_index};
-use crate::format::{FormatError, Locator, Rule};
+use crate::format::index::{ListedFrame, ObjectRow, key_directory, object_index};
+use crate::format::{EntryPlace, FormatError, Locator, Rule};
 use crate::hash::{Hash, Prefix};
 use crate::index::KeyDirectory;
 use crate::segment::{Result, read_frame_header, read_payload};
@@ -104,7 +104,7 @@ fn check_objects(
 }
 
 fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -> Result<()> {
-    let mut expected: BTreeMap<&[u8], (Locator, bool)> = BTreeMap::new();
+    let mut expected: BTreeMap<&[u8], (EntryPlace, bool)> = BTreeMap::new();
     for event in events {
         if (footer.covers_from..commit.frame_offset).contains(&event.place.frame_offset()) {
             expected.insert(&event.key, (event.place, event.is_delete));
@@ -142,13 +142,15 @@ fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -
     if *stored != payload || head != head_hash { Err(fault(offset)) } else { Ok(()) }
 }
 
-/// The frames that a directory lists, each with the first key that it really holds.
-fn directory_frames(pack: &Pack, directory: &KeyDirectory) -> Result<Vec<(u64, Vec<u8>)>> {
+/// The frames that a directory lists, each with the check and the first key that it really has.
+fn directory_frames(pack: &Pack, directory: &KeyDirectory) -> Result<Vec<(ListedFrame, Vec<u8>)>> {
     let mut frames = Vec::new();
     for position in 0..directory.frame_count()? {
-        let offset = directory.frame_offset(position)?;
-        let mut page = UnitCursor::page(pack, offset)?.into_iter();
-        frames.push((offset, page.next().ok_or(fault(offset))?.0));
+        let offset = directory.frame(position)?.offset;
+        let frame = pack.frame(offset)?;
+        let first = UnitCursor::page(pack, &frame)?.into_iter().next();
+        let listed = ListedFrame { offset, check: frame.check };
+        frames.push((listed, first.ok_or(fault(offset))?.0));
     }
     Ok(frames)
 }

@@ -1,14 +1,13 @@
 //! The log from its first entry: order, tree, seals, and what is live.
 
 use super::super::frames::Items;
-use super::super::units::place_of;
 use super::super::writer::LiveMap;
 use super::super::{Pack, key};
 use super::{Layout, Problem, problem};
 use crate::format::commit::Commit;
 use crate::format::entry::{Content, Entry, Seal};
 use crate::format::frame::{FLAG_SORTED, FrameHeader, FrameKind};
-use crate::format::{FormatError, Locator, REFERENCE_DEPTH_MAX, Rule};
+use crate::format::{EntryPlace, FormatError, REFERENCE_DEPTH_MAX, Rule};
 use crate::segment::Result;
 use crate::tree::{Frontier, Node, leaf_hash, sha256};
 use std::collections::BTreeMap;
@@ -17,7 +16,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(super) struct Event {
     pub(super) key: Vec<u8>,
-    pub(super) place: Locator,
+    pub(super) place: EntryPlace,
     pub(super) is_delete: bool,
 }
 
@@ -30,7 +29,7 @@ pub(super) struct Replayed {
     /// Live keys with their contents.
     pub(super) live: BTreeMap<Vec<u8>, Option<Content>>,
     /// Every content that a put names, with the put's place.
-    pub(super) puts: Vec<(Content, Locator)>,
+    pub(super) puts: Vec<(Content, EntryPlace)>,
     /// Puts and deletes in log order.
     pub(super) events: Vec<Event>,
 }
@@ -42,7 +41,7 @@ struct State {
     hashes: BTreeMap<Vec<u8>, Node>,
     /// Log size and root after the newest seal.
     sealed: Option<(u64, Node)>,
-    seal: Option<Locator>,
+    seal: Option<EntryPlace>,
     /// Whether the last entry was a seal: then a footer must follow.
     ends_in_seal: bool,
     /// Newest key in the sorted run of entries frames of this commit.
@@ -105,7 +104,7 @@ impl State {
         }
         for item in 0..table.len() {
             let bytes = table.entry(&body, item).ok_or(fault)?;
-            let place = place_of(header, item)?;
+            let place = frame.entry_place(item)?;
             let entry = Entry::decode(bytes)?.0;
             self.entry(&entry, bytes, place, header.flags & FLAG_SORTED != 0);
             self.frontier.push(leaf_hash(bytes));
@@ -114,7 +113,7 @@ impl State {
         Ok(())
     }
 
-    fn entry(&mut self, entry: &Entry<'_>, bytes: &[u8], place: Locator, sorted: bool) {
+    fn entry(&mut self, entry: &Entry<'_>, bytes: &[u8], place: EntryPlace, sorted: bool) {
         let (index, offset) = (self.frontier.size(), place.frame_offset());
         if (index == 0) != matches!(entry, Entry::Genesis(_)) {
             self.fault(
@@ -164,7 +163,7 @@ impl State {
         }
     }
 
-    fn seal(&mut self, seal: &Seal<'_>, place: Locator) {
+    fn seal(&mut self, seal: &Seal<'_>, place: EntryPlace) {
         let offset = place.frame_offset();
         if seal.previous != self.sealed {
             self.fault(Rule::Seal, offset, "a seal does not continue the one before it".into());

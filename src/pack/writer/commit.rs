@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::format::commit::{Commit, Footer, Section};
 use crate::format::entry::{Entry, RawPairs, Seal};
 use crate::format::frame::{FLAG_SORTED, FrameHeader, FrameKind};
+use crate::format::index::ListedFrame;
 use crate::format::segment::Layout;
-use crate::format::{Locator, TAIL_BYTES_MAX, index};
+use crate::format::{Check, EntryPlace, TAIL_BYTES_MAX, index};
 use crate::hash::Hash;
 use crate::tree::leaf_hash;
 use std::collections::BTreeMap;
@@ -112,9 +113,9 @@ impl Writer {
     }
 
     /// Writes a run of entries in frames, adds them to the log and gives their places.
-    pub(super) fn write_entries(&mut self, run: &[Vec<u8>]) -> Result<Vec<Locator>> {
+    pub(super) fn write_entries(&mut self, run: &[Vec<u8>]) -> Result<Vec<EntryPlace>> {
         self.begin_segment()?;
-        let mut headers: Vec<(FrameHeader, usize)> = Vec::new();
+        let mut headers: Vec<(FrameHeader, Check)> = Vec::new();
         let frame_bytes = entries_frame_bytes(self.options.layout);
         let mut rest = run;
         let mut counts = Vec::new();
@@ -136,22 +137,22 @@ impl Writer {
             let job = Job::Plain { kind, flags: FLAG_SORTED, item_count, body, compress: true };
             let (out, path) = (&mut self.out, &self.path);
             let written = |packed: Packed| {
-                let header = out.frame(&packed).map_err(|error| Error::write(path, error))?;
-                headers.push((header, 0));
+                headers.push(out.frame(&packed).map_err(|error| Error::write(path, error))?);
                 Ok(())
             };
             self.pool.submit(job, written)?;
         }
         let (out, path) = (&mut self.out, &self.path);
         self.pool.drain(|packed| {
-            headers.push((out.frame(&packed).map_err(|error| Error::write(path, error))?, 0));
+            headers.push(out.frame(&packed).map_err(|error| Error::write(path, error))?);
             Ok(())
         })?;
         run.iter().for_each(|entry| self.frontier.push(leaf_hash(entry)));
         let mut places = Vec::with_capacity(run.len());
-        for ((header, _), count) in headers.iter().zip(counts) {
+        for ((header, check), count) in headers.iter().zip(counts) {
             for item in 0..count {
-                places.push(units::place_of(header, item).map_err(|e| self.fault(e))?);
+                let locator = units::place_of(header, item).map_err(|e| self.fault(e))?;
+                places.push(EntryPlace { locator, check: *check });
             }
         }
         Ok(places)
@@ -197,12 +198,13 @@ impl Writer {
     pub(super) fn write_key_pages(
         &mut self,
         keys: &BTreeMap<Vec<u8>, KeyPlace>,
-    ) -> Result<Vec<(u64, Vec<u8>)>> {
+    ) -> Result<Vec<(ListedFrame, Vec<u8>)>> {
         let mut firsts = Vec::new();
-        let mut offsets = Vec::new();
+        let mut frames = Vec::new();
         let (out, path) = (&mut self.out, &self.path);
         let mut write = |packed: Packed| {
-            offsets.push(out.frame(&packed).map_err(|error| Error::write(path, error))?.offset);
+            let (header, check) = out.frame(&packed).map_err(|e| Error::write(path, e))?;
+            frames.push(ListedFrame { offset: header.offset, check });
             Ok(())
         };
         for (first, job) in footer::key_pages(keys) {
@@ -210,7 +212,7 @@ impl Writer {
             self.pool.submit(job, &mut write)?;
         }
         self.pool.drain(&mut write)?;
-        Ok(offsets.into_iter().zip(firsts).collect())
+        Ok(frames.into_iter().zip(firsts).collect())
     }
 
     pub(super) fn write_section(
@@ -222,7 +224,7 @@ impl Writer {
         let mut frame_offset = 0;
         let (out, path) = (&mut self.out, &self.path);
         let mut write = |packed: Packed| {
-            frame_offset = out.frame(&packed).map_err(|error| Error::write(path, error))?.offset;
+            frame_offset = out.frame(&packed).map_err(|error| Error::write(path, error))?.0.offset;
             Ok(())
         };
         self.pool.submit(
@@ -302,12 +304,12 @@ fn is_tail(unit: &Unit) -> bool {
 }
 
 /// The entries frames that keys lie in, with their first keys.
-fn entries_frames(keys: &BTreeMap<Vec<u8>, KeyPlace>) -> Vec<(u64, Vec<u8>)> {
-    let mut frames: Vec<(u64, Vec<u8>)> = Vec::new();
+fn entries_frames(keys: &BTreeMap<Vec<u8>, KeyPlace>) -> Vec<(ListedFrame, Vec<u8>)> {
+    let mut frames: Vec<(ListedFrame, Vec<u8>)> = Vec::new();
     for (key, at) in keys {
-        let offset = at.place.frame_offset();
-        if frames.last().is_none_or(|(last, _)| *last != offset) {
-            frames.push((offset, key.clone()));
+        let frame = ListedFrame { offset: at.place.frame_offset(), check: at.place.check };
+        if frames.last().is_none_or(|(last, _)| *last != frame) {
+            frames.push((frame, key.clone()));
         }
     }
     frames

@@ -231,7 +231,7 @@ impl<'w> Sink<'w> {
     fn take(self) -> impl FnMut(Packed) -> Result<()> + 'w {
         let Self { out, rows, path } = self;
         move |packed| {
-            let header = out.frame(&packed).map_err(|error| Error::write(path, error))?;
+            let (header, _) = out.frame(&packed).map_err(|error| Error::write(path, error))?;
             for (item, name) in packed.names.iter().enumerate() {
                 let place = units::place_of(&header, item)?;
                 rows.push(ObjectRow { prefix: name.prefix(), place });

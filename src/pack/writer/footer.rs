@@ -3,14 +3,13 @@
 
 use super::super::Pack;
 use super::super::cursor::UnitCursor;
-use super::super::units::Unit;
+use super::super::units::{Unit, entry_at};
 use super::pool::Job;
 use crate::error::Result;
-use crate::format::Locator;
-use crate::format::UNINDEXED_BYTES_MAX;
 use crate::format::entry::Entry;
 use crate::format::frame::FrameKind;
 use crate::format::index::{KeyRow, ObjectRow, put_key_row};
+use crate::format::{EntryPlace, Rule, UNINDEXED_BYTES_MAX};
 use std::collections::BTreeMap;
 
 /// Body of a keys frame, about.
@@ -19,7 +18,7 @@ const KEYS_FRAME_BYTES: usize = 32 << 10;
 /// A key's newest place, and whether it is a delete.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyPlace {
-    pub(super) place: Locator,
+    pub(super) place: EntryPlace,
     pub(super) is_delete: bool,
 }
 
@@ -139,7 +138,7 @@ pub(super) fn take_keys(
     cursor.seek(&[])?;
     while let Some((key, place)) = cursor.peek().cloned() {
         if let std::collections::btree_map::Entry::Vacant(vacant) = keys.entry(key) {
-            let found = pack.entry_at(place)?;
+            let found = entry_at(pack, place, Rule::Index)?;
             let is_delete = found
                 .with_bytes(|bytes| Ok(matches!(Entry::decode(bytes)?.0, Entry::Delete(_))))?;
             vacant.insert(KeyPlace { place, is_delete });

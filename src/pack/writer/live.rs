@@ -1,7 +1,7 @@
 //! What is live: committed entries with the changes of a writer over them, and the map of a seal.
 
 use super::Staged;
-use crate::format::Locator;
+use crate::format::EntryPlace;
 use crate::format::entry::{Content, Entry};
 use crate::hash::Hash;
 use crate::segment::Result;
@@ -14,7 +14,7 @@ use std::iter::Peekable;
 /// deletes).
 pub(super) type Overlay = BTreeMap<Vec<u8>, Overlaid>;
 
-type Overlaid = (Locator, Option<Vec<u8>>);
+type Overlaid = (EntryPlace, Option<Vec<u8>>);
 
 /// Changed keys in order: staged ones over overlaid ones.
 pub(super) struct Changes<'w> {

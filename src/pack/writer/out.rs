@@ -5,7 +5,7 @@ use crate::disk::Latched;
 use crate::format::commit::Commit;
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
 use crate::format::segment::{Layout, SegmentHeader};
-use crate::format::{FormatError, Locator, Rule};
+use crate::format::{Check, FormatError, Locator, Rule};
 use crate::hash::Hash;
 use std::io;
 
@@ -77,8 +77,8 @@ impl Out {
         self.append(&header)
     }
 
-    /// Appends a frame to the open segment and says where.
-    pub(super) fn frame(&mut self, packed: &Packed) -> io::Result<FrameHeader> {
+    /// Appends a frame to the open segment. Gives its header and the header's check.
+    pub(super) fn frame(&mut self, packed: &Packed) -> io::Result<(FrameHeader, Check)> {
         let segment = self.segment.as_mut().ok_or(io::ErrorKind::InvalidInput)?;
         let header = FrameHeader {
             ordinal: segment.ordinal,
@@ -94,12 +94,13 @@ impl Out {
             ));
         }
         let bytes = header.encode();
-        segment.previous = FrameHeader::check(&bytes);
+        let check = FrameHeader::check(&bytes);
+        segment.previous = check;
         segment.ordinal += 1;
         self.append(&bytes)?;
         self.append(&packed.payload)?;
         self.append(&[0; 8][..header.padding()])?;
-        Ok(header)
+        Ok((header, check))
     }
 
     /// Appends the frame of a commit; a footer ends the segment. `commit` is completed with what
@@ -123,7 +124,7 @@ impl Out {
             stored_hash: Hash::of(&payload),
             previous: [0; 8],
         };
-        let header = self.frame(&Packed { header, payload, names: Vec::new() })?;
+        let (header, _) = self.frame(&Packed { header, payload, names: Vec::new() })?;
         let check = self.segment.map_or([0; 8], |segment| segment.previous);
         self.last_commit = (header.offset, check);
         if commit.footer.is_some() {
