@@ -9,7 +9,7 @@ mod units;
 mod verify;
 mod writer;
 
-pub use cursor::Entries;
+pub use cursor::{Entries, Keys};
 pub use key::Key;
 pub use object::ObjectReader;
 pub use recover::{Damage, LOST_AND_FOUND, RecoverOptions, RecoverReport, recover};
@@ -401,6 +401,13 @@ impl Pack {
     #[must_use]
     pub fn entries_under<'k>(&self, prefix: impl Into<Key<'k>>) -> Entries<'_> {
         Entries::new(self, prefix.into().encode())
+    }
+
+    /// The live keys that begin with `prefix`, in the space of `prefix`, in order: faster than
+    /// [`Pack::entries_under`] where only keys are wanted.
+    #[must_use]
+    pub fn keys_under<'k>(&self, prefix: impl Into<Key<'k>>) -> Keys<'_> {
+        Keys::new(self, prefix.into().encode())
     }
 
     /// The newest commit.

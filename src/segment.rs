@@ -210,7 +210,17 @@ pub struct EntryTable {
     /// Log index of the first entry.
     pub first_index: u64,
     /// Start of each entry, and the end of the last one.
-    pub starts: Vec<u32>,
+    starts: Vec<u32>,
+    /// Where the key of each entry lies; of length 0 for entries without one.
+    keys: Vec<KeySpan>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct KeySpan {
+    start: u32,
+    len: u32,
+    space: u8,
+    is_put: bool,
 }
 
 impl EntryTable {
@@ -228,16 +238,25 @@ impl EntryTable {
         let mut starts = Vec::with_capacity((header.item_count as usize).min(body.len()) + 1);
         let position = |at: usize| u32::try_from(at).map_err(|_| fault(Rule::Limit, at));
         starts.push(position(at)?);
+        let mut keys = Vec::with_capacity(starts.capacity());
         for _ in 0..header.item_count {
-            let (_, len) = Entry::decode(&body[at..])
+            let (entry, len) = Entry::decode(&body[at..])
                 .map_err(|error| error.within(header.payload_offset() + at as u64))?;
+            let (space, key, is_put) = match &entry {
+                Entry::Put(put) => (put.space, &*put.key, true),
+                Entry::Delete(delete) => (delete.space, &*delete.key, false),
+                Entry::Genesis(_) | Entry::Keys(_) | Entry::Seal(_) => (0, &body[..0], false),
+            };
+            // The decoder borrows: the key is a part of the body.
+            let start = position((key.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize))?;
+            keys.push(KeySpan { start, len: position(key.len())?, space, is_put });
             at += len;
             starts.push(position(at)?);
         }
         if at != body.len() {
             return Err(fault(Rule::Trailing, at).into());
         }
-        Ok(Self { first_index: u64_at(body, 0), starts })
+        Ok(Self { first_index: u64_at(body, 0), starts, keys })
     }
 
     /// How many entries there are.
@@ -257,6 +276,20 @@ impl EntryTable {
     pub fn entry<'a>(&self, body: &'a [u8], item: usize) -> Option<&'a [u8]> {
         let (start, end) = (*self.starts.get(item)?, *self.starts.get(item + 1)?);
         body.get(start as usize..end as usize)
+    }
+
+    /// Space and key of entry `item`; `None` for one that has none.
+    #[must_use]
+    pub fn key<'a>(&self, body: &'a [u8], item: usize) -> Option<(u8, &'a [u8])> {
+        let span = self.keys.get(item).filter(|span| span.len > 0)?;
+        let start = span.start as usize;
+        Some((span.space, body.get(start..start + span.len as usize)?))
+    }
+
+    /// Whether entry `item` is a put.
+    #[must_use]
+    pub fn is_put(&self, item: usize) -> bool {
+        self.keys.get(item).is_some_and(|span| span.is_put)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::Pack;
 use super::frames::{Frame, Items};
-use super::units::{EntryAt, Unit, entry_at, key_of_entry};
+use super::key;
+use super::units::{EntryAt, Unit, entry_at};
 use crate::error::Result as PublicResult;
 use crate::format::entry::{Entry, Put};
 use crate::format::{EntryPlace, FormatError, Rule};
@@ -25,15 +26,8 @@ impl<'p> Entries<'p> {
         let merge = self.merge.as_mut()?;
         let next = loop {
             match merge.next() {
-                Ok(Some((_, found))) => {
-                    let is_put =
-                        found.with_bytes(|b| Ok(matches!(Entry::decode(b)?.0, Entry::Put(_))));
-                    match is_put {
-                        Ok(true) => break Some(Ok(found)),
-                        Ok(false) => {} // deleted
-                        Err(error) => break Some(Err(error)),
-                    }
-                }
+                Ok(Some((_, found))) if found.is_put() => break Some(Ok(found)),
+                Ok(Some(_)) => {} // deleted
                 Ok(None) => break None,
                 Err(error) => break Some(Err(error)),
             }
@@ -59,6 +53,43 @@ impl Iterator for Entries<'_> {
 }
 
 impl std::iter::FusedIterator for Entries<'_> {}
+
+/// Live keys in order, without their entries; see [`Pack::keys_under`]. Ends after its first error.
+#[derive(Debug)]
+pub struct Keys<'p> {
+    merge: Option<Merge<'p>>,
+}
+
+impl<'p> Keys<'p> {
+    pub(super) fn new(pack: &'p Pack, prefix: Vec<u8>) -> Self {
+        Self { merge: Some(Merge::new(pack, prefix)) }
+    }
+}
+
+impl Iterator for Keys<'_> {
+    type Item = PublicResult<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let merge = self.merge.as_mut()?;
+            match merge.next() {
+                Ok(Some((mut key, found))) if found.is_put() => {
+                    key.remove(0); // the space
+                    return Some(Ok(key));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => self.merge = None,
+                Err(error) => {
+                    let error = merge.pack.error(error);
+                    self.merge = None;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+impl std::iter::FusedIterator for Keys<'_> {}
 
 /// All keys of the units in key order, each with its newest entry, deletes included.
 #[derive(Debug)]
@@ -175,8 +206,8 @@ impl<'p> UnitCursor<'p> {
                 let body = frame.body(&*pack.bytes)?;
                 let mut page = Vec::with_capacity(table.len());
                 for item in 0..table.len() {
-                    if let Some(key) = key_of_entry(table.entry(&body, item).unwrap_or(&[]))? {
-                        page.push((key, frame.entry_place(item)?));
+                    if let Some((space, key)) = table.key(&body, item) {
+                        page.push((key::encode(space, key), frame.entry_place(item)?));
                     }
                 }
                 Ok(page)

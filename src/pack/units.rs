@@ -100,9 +100,8 @@ pub(crate) fn for_each_key(
     };
     let body = frame.body(&*pack.bytes)?;
     for item in 0..table.len() {
-        let bytes = table.entry(&body, item).unwrap_or(&[]);
-        if let Some(key) = key_of_entry(bytes)? {
-            each(key, frame.entry_place(item)?);
+        if let Some((space, key)) = table.key(&body, item) {
+            each(key::encode(space, key), frame.entry_place(item)?);
         }
     }
     Ok(())
@@ -424,6 +423,20 @@ impl EntryAt {
         self.with_bytes(|bytes| Ok(Entry::decode(bytes)?.0.into_owned()))
     }
 
+    /// Whether it is a put.
+    pub(crate) fn is_put(&self) -> bool {
+        matches!(&self.frame.items, Items::Entries(table) if table.is_put(self.item))
+    }
+
+    /// Whether its key, space byte first, is `key`.
+    fn has_key(&self, key: &[u8]) -> Result<bool> {
+        let Items::Entries(table) = &self.frame.items else {
+            return Ok(false);
+        };
+        let body = self.frame.body(&*self.bytes)?;
+        Ok(table.key(&body, self.item).is_some_and(|found| order(found, key).is_eq()))
+    }
+
     /// Position of the entry in the log.
     pub(crate) fn log_index(&self) -> u64 {
         match &self.frame.items {
@@ -452,9 +465,7 @@ pub(super) fn find_entry(pack: &Pack, key: &[u8]) -> Result<Option<EntryAt>> {
         if let Some(place) = find_key(pack, unit, key)? {
             let found = entry_at(pack, place, Rule::Index)?;
             // An index that lies about a key must not give another key's value.
-            let same =
-                found.with_bytes(|bytes| Ok(key_of_entry(bytes)?.as_deref() == Some(key)))?;
-            if !same {
+            if !found.has_key(key)? {
                 return Err(FormatError::new(Rule::Index, place.frame_offset()).into());
             }
             return Ok(Some(found));
@@ -486,18 +497,17 @@ fn find_key(pack: &Pack, unit: &Unit, key: &[u8]) -> Result<Option<EntryPlace>> 
         }
         Items::Entries(table) => {
             let body = frame.body(&*pack.bytes)?;
-            let key_at = |item: usize| key_of_entry(table.entry(&body, item).unwrap_or(&[]));
             // Genesis, keys and seal have no key: they stand before and after the sorted run.
             let (mut low, mut high) = (0, table.len());
-            while low < high && key_at(low)?.is_none() {
+            while low < high && table.key(&body, low).is_none() {
                 low += 1;
             }
-            while low < high && key_at(high - 1)?.is_none() {
+            while low < high && table.key(&body, high - 1).is_none() {
                 high -= 1;
             }
             while low < high {
                 let middle = low + (high - low) / 2;
-                match key_at(middle)?.as_deref().map(|found| found.cmp(key)) {
+                match table.key(&body, middle).map(|found| order(found, key)) {
                     Some(std::cmp::Ordering::Equal) => {
                         return frame.entry_place(middle).map(Some);
                     }
@@ -508,5 +518,13 @@ fn find_key(pack: &Pack, unit: &Unit, key: &[u8]) -> Result<Option<EntryPlace>> 
             Ok(None)
         }
         _ => Err(FormatError::new(Rule::Index, frame.header.offset).into()),
+    }
+}
+
+/// Orders a space and key before, with or behind a key that begins with its space byte.
+fn order((space, found): (u8, &[u8]), key: &[u8]) -> std::cmp::Ordering {
+    match key.split_first() {
+        Some((first, rest)) => space.cmp(first).then_with(|| found.cmp(rest)),
+        None => std::cmp::Ordering::Greater,
     }
 }
