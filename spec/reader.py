@@ -5,7 +5,7 @@
     reader.py list PACK            live keys: space, BLAKE3 name or -, size, key
     reader.py cat PACK KEY [SPACE] the content under a key
 
-It needs the packages blake3 and zstandard, keeps the whole pack in memory, and verifies it before
+It needs the packages blake3, zstandard and cbor2, keeps the whole pack in memory, and verifies it before
 it prints anything. A broken rule is named on stderr with its file offset, and the exit code is 1.
 """
 import sys
@@ -13,6 +13,7 @@ from collections import namedtuple
 from hashlib import sha256
 from struct import pack, unpack_from
 
+import cbor2
 import zstandard
 from blake3 import blake3
 
@@ -268,6 +269,16 @@ def cbor(data, at, base, depth=18):
         return pairs, at
     need(major == 7 and low in (20, 21, 22), "cbor", base + start)
     return {20: False, 21: True, 22: None}[low], at
+
+
+def as_cbor2(value, in_key=False):
+    """A decoded value as the package cbor2 gives it: a decoder of other hands must find the same."""
+    if type(value) is Pairs:
+        pairs = ((as_cbor2(key, True), as_cbor2(item, in_key)) for key, item in value)
+        return (cbor2.frozendict if in_key else dict)(pairs)
+    if type(value) is list:
+        return (tuple if in_key else list)(as_cbor2(item, in_key) for item in value)
+    return value
 
 
 # ------------------------------------------------------------------------------------- entries [6.2]
@@ -636,6 +647,7 @@ class Pack:
             for item in range(frame.items):
                 need(pending is None, "log-order", base + at)
                 entry, end = cbor(body, at, base)
+                need(as_cbor2(entry) == cbor2.loads(body[at:end]), "cbor", base + at)
                 check_entry(entry, base + at)
                 need(end - at <= 16 << 10, "limit", base + at)
                 need((entry[1] == GENESIS) == (tree.size == 0), "log-order", base + at)

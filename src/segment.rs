@@ -398,6 +398,31 @@ impl<'a> Walker<'a> {
         Ok(Some(step))
     }
 
+    /// Whether what stopped the walk stands as it was written, so that it is no tear: a header whose
+    /// own check, offset and chain are right, or the payload of a commit that matches its hash.
+    fn stopped_at_written(&self) -> bool {
+        let head = |len: usize| read(self.bytes, self.position, len as u64).ok();
+        let Some(segment) = self.segment else {
+            let header = head(SegmentHeader::LEN).map(|bytes| array(&bytes, 0));
+            let chain = (self.log_size, self.commit.0, self.commit.1);
+            return header.is_some_and(|h| SegmentHeader::is_written(&h, self.position, chain));
+        };
+        let Some(header) = head(FrameHeader::LEN).map(|bytes| array(&bytes, 0)) else {
+            return false;
+        };
+        if !FrameHeader::is_written(&header, self.position, segment.ordinal, segment.previous) {
+            return false;
+        }
+        match FrameHeader::decode(&header, self.position) {
+            Err(_) => true,
+            Ok(header) if header.kind == FrameKind::Commit => {
+                let payload = read(self.bytes, header.payload_offset(), header.stored_bytes.into());
+                payload.is_ok_and(|payload| Hash::of(&payload) == header.stored_hash)
+            }
+            Ok(_) => false,
+        }
+    }
+
     fn segment_step(&mut self) -> Result<Step> {
         let offset = self.position;
         let (header, check) = read_segment_header(self.bytes, offset)?;
@@ -560,6 +585,7 @@ fn replay(
     let mut footer = footer;
     let mut tail = Vec::new();
     let mut pending = Vec::new();
+    let mut written = false;
     let stopped = loop {
         match walker.next() {
             Ok(None) => break None,
@@ -579,7 +605,10 @@ fn replay(
                 }
                 last = Some(*commit);
             }
-            Err(error) => break Some(error),
+            Err(error) => {
+                written = walker.stopped_at_written();
+                break Some(error);
+            }
         }
     };
     if let Some(error) = stopped {
@@ -589,9 +618,8 @@ fn replay(
         let proof = newest.is_some_and(|newest| {
             newest.number > number + 1 || (newest.number > number && newest.footer.is_some())
         });
-        // What a later version wrote is not torn because this one can't read it.
-        let unknown = matches!(error.rule(), Some(Rule::Version | Rule::Feature | Rule::FrameKind));
-        if proof || unknown || last.is_none() || matches!(error, ReadError::Io { .. }) {
+        // What was written as it stands is not torn: a later version wrote it, or a faulty writer.
+        if proof || written || last.is_none() || matches!(error, ReadError::Io { .. }) {
             return Err(error);
         }
     }

@@ -3,7 +3,24 @@
 //!
 //! This layer knows neither entries nor files: leaves come as bytes.
 
-use sha2::{Digest, Sha256};
+use sha2::Digest;
+
+/// SHA-256 of bytes that come in parts.
+#[derive(Debug, Clone, Default)]
+pub struct Sha256(sha2::Sha256);
+
+impl Sha256 {
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all bytes.
+    #[must_use]
+    pub fn finish(self) -> Node {
+        self.0.finalize().into()
+    }
+}
 
 /// A SHA-256 node of a tree.
 pub type Node = [u8; 32];
@@ -11,19 +28,19 @@ pub type Node = [u8; 32];
 /// SHA-256 of `bytes`.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> Node {
-    Sha256::digest(bytes).into()
+    sha2::Sha256::digest(bytes).into()
 }
 
 /// The hash of a leaf.
 #[must_use]
 pub fn leaf_hash(data: &[u8]) -> Node {
-    Sha256::new().chain_update([0]).chain_update(data).finalize().into()
+    sha2::Sha256::new().chain_update([0]).chain_update(data).finalize().into()
 }
 
 /// The hash of an inner node.
 #[must_use]
 pub fn node_hash(left: &Node, right: &Node) -> Node {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+    sha2::Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
 /// A tree that grows at its end, kept as the roots of its complete subtrees: all that is needed to

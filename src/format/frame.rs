@@ -311,6 +311,21 @@ impl FrameHeader {
         Ok(header)
     }
 
+    /// Whether a header that was refused stands as it was written at this place of the chain, and is
+    /// no torn one.
+    #[must_use]
+    pub fn is_written(
+        bytes: &[u8; Self::LEN],
+        offset: u64,
+        ordinal: u32,
+        previous: [u8; 8],
+    ) -> bool {
+        bytes[..KIND_AT] == MAGIC
+            && check_of(&bytes[..CHECK_AT]) == Self::check(bytes)
+            && (u64_at(bytes, OFFSET_AT), u32_at(bytes, ORDINAL_AT)) == (offset, ordinal)
+            && bytes[PREVIOUS_AT..CHECK_AT] == previous
+    }
+
     /// The check in an encoded header.
     #[must_use]
     pub fn check(encoded: &[u8; Self::LEN]) -> [u8; 8] {

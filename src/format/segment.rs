@@ -126,6 +126,21 @@ impl SegmentHeader {
         Ok(header)
     }
 
+    /// Whether a header that was refused stands as it was written behind a commit with this log size,
+    /// offset and check, and is no torn one. Of another version nothing but the number can be judged;
+    /// 0 is what zeros make of it.
+    #[must_use]
+    pub fn is_written(bytes: &[u8; Self::LEN], offset: u64, chain: (u64, u64, [u8; 8])) -> bool {
+        if bytes[..VERSION_AT] == MAGIC && ![0, VERSION].contains(&u16_at(bytes, VERSION_AT)) {
+            return true;
+        }
+        let (log_size, previous_commit) =
+            (u64_at(bytes, LOG_SIZE_AT), u64_at(bytes, PREVIOUS_COMMIT_AT));
+        check_of(&bytes[..CHECK_AT]) == Self::check(bytes)
+            && u64_at(bytes, OFFSET_AT) == offset
+            && (log_size, previous_commit, array(bytes, PREVIOUS_AT)) == chain
+    }
+
     /// The check in an encoded header, which the first frame's header continues.
     #[must_use]
     pub fn check(encoded: &[u8; Self::LEN]) -> [u8; 8] {

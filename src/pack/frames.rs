@@ -132,7 +132,15 @@ pub(crate) struct FrameCache {
     frames: Cache<u64, Arc<Frame>, ByBytes>,
     /// Made ready once each: that takes longer than decoding many records, and all frames of a
     /// segment share one.
-    dictionaries: Cache<Hash, (Resolved, u8)>,
+    dictionaries: Cache<Hash, SharedDictionary>,
+}
+
+#[derive(Debug, Clone)]
+struct SharedDictionary {
+    resolved: Resolved,
+    depth: u8,
+    /// Its frame: only frames above may refer to it.
+    offset: u64,
 }
 
 /// Dictionaries are kept up to this many: each takes some hundred kilobytes.
@@ -243,26 +251,29 @@ impl Pack {
             [name] if header.codec == Codec::ZstdDictionary => Some(name),
             _ => None,
         };
-        if let Some(found) = shared.and_then(|name| self.frames.dictionaries.get(name)) {
-            return Ok(found);
+        let cached = shared.and_then(|name| self.frames.dictionaries.get(name));
+        if let Some(found) = cached.filter(|found| found.offset < header.offset) {
+            return Ok((found.resolved, found.depth));
         }
         let Some(levels) = levels.checked_sub(1) else {
             return Err(FormatError::new(Rule::Reference, header.offset).into());
         };
         let mut objects = Vec::with_capacity(names.len());
-        let mut depth = 0;
+        let (mut depth, mut offset) = (0, 0);
         for name in names {
-            let found = units::find_reference(self, name, header.offset, levels)?;
-            let (bytes, below) =
+            let found = units::find_reference(self, name, header, levels)?;
+            let found =
                 found.ok_or(FormatError::new(Rule::MissingObject, header.payload_offset()))?;
-            objects.push(bytes);
-            depth = depth.max(below + 1);
+            objects.push(found.bytes);
+            depth = depth.max(found.depth + 1);
+            offset = found.offset;
         }
-        let resolved = (Resolved::new(header, &objects)?, depth);
+        let resolved = Resolved::new(header, &objects)?;
         if let Some(name) = shared {
-            self.frames.dictionaries.insert(*name, resolved.clone());
+            let dictionary = SharedDictionary { resolved: resolved.clone(), depth, offset };
+            self.frames.dictionaries.insert(*name, dictionary);
         }
-        Ok(resolved)
+        Ok((resolved, depth))
     }
 }
 

@@ -9,7 +9,7 @@ use super::key;
 use crate::disk::ReadAt;
 use crate::format::commit::Commit;
 use crate::format::entry::Entry;
-use crate::format::frame::{FrameHeader, FrameKind};
+use crate::format::frame::{Codec, FrameHeader, FrameKind};
 use crate::format::index::ObjectRow;
 use crate::format::object::{ChunkList, RecordRow};
 use crate::format::{EntryPlace, FormatError, Locator, Rule};
@@ -257,23 +257,43 @@ pub(super) fn find_object(pack: &Pack, name: &Hash) -> Result<Option<Stored>> {
     .map(|found| found.or_else(|| (*name == Hash::of(b"")).then(|| Stored::Bytes(Vec::new()))))
 }
 
-/// Finds an object that a frame at `limit` refers to, and how deep its own frame's references go.
+/// An object that a frame refers to.
+pub(super) struct Referenced {
+    pub(super) bytes: Vec<u8>,
+    /// Levels of references below the frame that holds it.
+    pub(super) depth: u8,
+    /// File offset of that frame.
+    pub(super) offset: u64,
+}
+
+/// Finds an object that a frame refers to.
 ///
 /// Only what lies below is looked at, so that looking ends whatever a hostile pack refers to: units
 /// that are wholly below, then the frames below in the unit that the frame itself is in.
 pub(super) fn find_reference(
     pack: &Pack,
     name: &Hash,
-    limit: u64,
+    referrer: &FrameHeader,
     levels: u8,
-) -> Result<Option<(Vec<u8>, u8)>> {
+) -> Result<Option<Referenced>> {
+    let limit = referrer.offset;
+    let wants_dictionary = referrer.codec == Codec::ZstdDictionary;
     let try_place = |place: Locator| {
         let frame = pack.frame_below(place.frame_offset(), limit, levels)?;
-        if !matches!(frame.header.kind, FrameKind::Objects | FrameKind::Dictionary) {
+        let fits = match frame.header.kind {
+            FrameKind::Dictionary => true,
+            FrameKind::Objects => !wants_dictionary,
+            _ => false,
+        };
+        if !fits {
             return Ok(None);
         }
         match check_item(pack, &frame, place, name)? {
-            Some(Item::Bytes(bytes)) => Ok(Some((bytes.into_owned(), frame.depth()))),
+            Some(Item::Bytes(bytes)) => Ok(Some(Referenced {
+                bytes: bytes.into_owned(),
+                depth: frame.depth(),
+                offset: frame.header.offset,
+            })),
             _ => Ok(None),
         }
     };

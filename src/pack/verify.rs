@@ -8,13 +8,13 @@ use super::units::{self, Stored, place_of};
 use super::{Generation, ObjectReader, Pack};
 use crate::error::{Error, Result};
 use crate::format::commit::Commit;
-use crate::format::entry::Content;
 use crate::format::frame::{FrameHeader, FrameKind};
 use crate::format::object::{ChunkList, RecordRow};
-use crate::format::{EntryPlace, FormatError, Locator, REFERENCE_DEPTH_MAX, Rule};
+use crate::format::{FormatError, Locator, REFERENCE_DEPTH_MAX, Rule};
 use crate::hash::Hash;
 use crate::segment::{Found, ReadError, Scan, Step, Walker, read_commit, read_payload};
-use std::collections::HashMap;
+use crate::tree::Node;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -114,7 +114,15 @@ struct Layout {
     commits: Vec<Commit>,
 }
 
-/// Objects by name: the length of each, and where.
+impl Layout {
+    /// Offset of the commit that covers the frame at `offset`: what the frame names must lie below.
+    fn covered_until(&self, offset: u64) -> u64 {
+        let at = self.commits.partition_point(|commit| commit.frame_offset <= offset);
+        self.commits.get(at).map_or(u64::MAX, |commit| commit.frame_offset)
+    }
+}
+
+/// Objects by name: the length of each, and the lowest place where it is.
 type Objects = HashMap<Hash, (u64, Locator)>;
 
 impl Pack {
@@ -215,10 +223,15 @@ impl Pack {
         let mut objects = Objects::with_capacity(named.len());
         let mut rows = Vec::new();
         let mut lists = Vec::new();
+        let mut bases = HashSet::new();
+        let mut refused = Vec::new();
         for (header, result) in named {
             match result {
                 Ok(found) => {
                     for object in found {
+                        if matches!(header.kind, FrameKind::Objects | FrameKind::Dictionary) {
+                            bases.insert(object.name);
+                        }
                         report.checked.object_count += 1;
                         rows.push((object.name.prefix(), object.place));
                         objects.entry(object.name).or_insert((object.len, object.place));
@@ -228,8 +241,12 @@ impl Pack {
                         }
                     }
                 }
-                Err(error) => report.add(&error, &format!("{} frame", header.kind.name())),
+                Err(error) => refused.push((header, error)),
             }
+        }
+        for (header, error) in refused {
+            let error = self.reference_fault(header, error, &bases);
+            report.add(&error, &format!("{} frame", header.kind.name()));
         }
         for header in layout.frames.iter().filter(|header| !is_object(header)) {
             // Entries and keys are decoded by those who use them; their bytes count here.
@@ -237,13 +254,14 @@ impl Pack {
                 report.add(&error, &format!("{} frame", header.kind.name()));
             }
         }
-        self.verify_lists(&lists, &objects, threads, report);
+        self.verify_lists(&lists, layout, &objects, threads, report);
         let log = log.unwrap_or_else(|_| log::Replayed::default());
         report.problems.extend(log.problems);
         report.checked.entry_count = log.entry_count;
         report.checked.generation_count = log.generation_count;
         report.checked.key_count = log.live.len() as u64;
-        self.verify_references(&log.puts, &objects, report);
+        self.verify_references(&log.puts, layout, &objects, report);
+        self.verify_sha256(&log.puts, &objects, threads, report);
         for (key, content) in &log.live {
             let lost = content.is_some_and(|c| c.len > 0 && !objects.contains_key(&c.name));
             if let (true, Some((space, key))) = (lost, key.split_first()) {
@@ -294,6 +312,7 @@ impl Pack {
     fn verify_lists(
         &self,
         lists: &[(Hash, ChunkList, Locator)],
+        layout: &Layout,
         objects: &Objects,
         threads: usize,
         report: &mut VerifyReport,
@@ -301,7 +320,9 @@ impl Pack {
         let check = |(name, list, place): &(Hash, ChunkList, Locator)| {
             for chunk in &list.chunks {
                 let at = place.frame_offset();
-                match objects.get(&chunk.name) {
+                let covered = layout.covered_until(at);
+                let found = objects.get(&chunk.name);
+                match found.filter(|(_, found)| found.frame_offset() < covered) {
                     None => return Err(Error::from(FormatError::new(Rule::MissingObject, at))),
                     Some((len, _)) if *len != chunk.len => {
                         return Err(
@@ -322,15 +343,76 @@ impl Pack {
         }
     }
 
+    /// A reference that leads nowhere is another fault if a frame holds the object, but none that the
+    /// reference may lead to. `bases` are the names of all objects in frames that serve references.
+    fn reference_fault(
+        &self,
+        header: &FrameHeader,
+        error: ReadError,
+        bases: &HashSet<Hash>,
+    ) -> ReadError {
+        let at = header.payload_offset();
+        if !matches!(&error, ReadError::Format(e) if (e.rule, e.offset) == (Rule::MissingObject, at))
+        {
+            return error;
+        }
+        let payload = read_payload(&*self.bytes, header);
+        let (names, _) =
+            payload.as_deref().map_or((Vec::new(), &[][..]), |p| header.split_payload(p));
+        match names.iter().any(|name| bases.contains(name)) {
+            true => FormatError::new(Rule::Reference, at).into(),
+            false => error,
+        }
+    }
+
+    /// Contents have the SHA-256 that puts state.
+    fn verify_sha256(
+        &self,
+        puts: &[log::Named],
+        objects: &Objects,
+        threads: usize,
+        report: &mut VerifyReport,
+    ) {
+        let mut stated: HashMap<Hash, Vec<(Node, u64)>> = HashMap::new();
+        for put in puts {
+            let there = put.content.len == 0 || objects.contains_key(&put.content.name);
+            if let (Some(sha256), true) = (put.sha256, there) {
+                stated.entry(put.content.name).or_default().push((sha256, put.offset));
+            }
+        }
+        let stated: Vec<(Hash, Vec<(Node, u64)>)> = stated.into_iter().collect();
+        let digest = |(name, _): &(Hash, Vec<(Node, u64)>)| -> Result<Option<Node>> {
+            let mut hasher = crate::tree::Sha256::default();
+            let Some(mut reader) = self.object_reader(name)? else { return Ok(None) };
+            reader.copy_to(|part| {
+                hasher.update(part);
+                Ok(())
+            })?;
+            Ok(Some(hasher.finish()))
+        };
+        // A content that can't be read is reported by those who decode it.
+        for ((name, stated), digest) in parallel(threads, &stated, digest) {
+            let Ok(Some(digest)) = digest else { continue };
+            for (_, offset) in stated.iter().filter(|(stated, _)| *stated != digest) {
+                let what = format!("content {name} has another SHA-256 than its entry says");
+                report.problems.push(Problem { rule: Some(Rule::Entry), offset: *offset, what });
+            }
+        }
+    }
+
     /// Every content that a put names is there, with the length that the put says.
     fn verify_references(
         &self,
-        puts: &[(Content, EntryPlace)],
+        puts: &[log::Named],
+        layout: &Layout,
         objects: &Objects,
         report: &mut VerifyReport,
     ) {
-        for (content, place) in puts {
-            let found = objects.get(&content.name).map(|(len, _)| *len);
+        for put in puts {
+            let (content, covered) = (put.content, layout.covered_until(put.offset));
+            let found = objects.get(&content.name);
+            let is_late = found.is_some_and(|(_, place)| place.frame_offset() >= covered);
+            let found = found.filter(|_| !is_late).map(|(len, _)| *len);
             let found = if content.name == Hash::of(b"") { Some(0) } else { found };
             let (rule, what) = match found {
                 Some(len) if len == content.len => continue,
@@ -341,12 +423,16 @@ impl Pack {
                         content.name, content.len
                     ),
                 ),
+                None if is_late => (
+                    Rule::MissingObject,
+                    format!("content {} is in the pack only behind the commit", content.name),
+                ),
                 None => (
                     Rule::MissingObject,
                     format!("content {} is not in the pack or damaged", content.name),
                 ),
             };
-            report.problems.push(Problem { rule: Some(rule), offset: place.frame_offset(), what });
+            report.problems.push(Problem { rule: Some(rule), offset: put.offset, what });
         }
     }
 }

@@ -27,7 +27,7 @@ pub fn python() -> &'static Path {
 }
 
 fn works(python: &Path) -> bool {
-    let imports = Command::new(python).args(["-c", "import blake3, zstandard"]).output();
+    let imports = Command::new(python).args(["-c", "import blake3, cbor2, zstandard"]).output();
     imports.is_ok_and(|output| output.status.success())
 }
 
@@ -48,7 +48,7 @@ fn make(home: &Path, python: &Path) {
 
 fn run(command: &mut Command) {
     let hint = "the tests run spec/reader.py and need Python 3.11 with venv and pip, or the \
-                environment variable PEFC_PYTHON naming a Python that has blake3 and zstandard";
+                environment variable PEFC_PYTHON naming a Python that has blake3, zstandard and cbor2";
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; {hint}"));
     assert!(
         output.status.success(),

@@ -159,7 +159,7 @@ fn golden() -> Vec<Vector> {
         ..Attributes::default()
     };
     let one = Some(content_of(b"one"));
-    let all: [(&str, &str, Vec<u8>); 14] = [
+    let all: [(&str, &str, Vec<u8>); 15] = [
         ("minimal", "three objects, created in one go by the library", minimal()),
         ("empty", "a genesis and the seal of nothing", {
             let mut f = Forge { flags: 1, ..Forge::default() };
@@ -275,6 +275,12 @@ fn golden() -> Vec<Vector> {
             let two = pack(Index::Own, "end", |f| tail(f, 2)).len();
             let mut bytes = pack(Index::Own, "end", |f| tail(f, 3));
             bytes[two + 80..two + 88].fill(0);
+            bytes
+        }),
+        ("torn-header", "a segment header of which only the magic arrived, behind the footer", {
+            let mut bytes = pack(Index::Own, "end", |_| {});
+            bytes.extend(pefc::format::segment::MAGIC);
+            bytes.resize(bytes.len() + 56, 0);
             bytes
         }),
         ("skippable", "a frame of a kind that a reader may skip", {
@@ -521,6 +527,14 @@ fn faults() -> Vec<(&'static str, Rule, &'static str, Vec<u8>)> {
             f.on_page = Some(Box::new(|page| { page[20..22].copy_from_slice(b"\x00\x02"); page.insert(22, 0); }));
             second(f, Merged, &[put("d", b"one")]);
         })),
+        ("lists_later", Rule::MissingObject, "a chunk that only a later commit brings", pack(Bare, "puts", |f| {
+            let pieces = [f.rle_object(b'x', 200_000), vec![b'y'; 100_000]];
+            let (list, content) = list_of(&[&pieces[0], &pieces[1]]);
+            f.list(&list, content.name);
+            f.flush();
+            f.commit(None);
+            f.rle_object(b'y', 100_000);
+        })),
         ("content_later", Rule::MissingObject, "a content that only a later commit brings", pack(Bare, "seal", |f| {
             f.add(put("d", b"later"));
             f.flush();
@@ -529,6 +543,9 @@ fn faults() -> Vec<(&'static str, Rule, &'static str, Vec<u8>)> {
         })),
         ("tail_damage", Rule::StoredHash, "a flipped bit in a commit that two others follow", pack(Own, "end", |f| { let at = f.bytes.len() + 64 + 80; tail(f, 3); f.bytes[at] ^= 1; })),
         ("tail_kind", Rule::FrameKind, "a critical kind that is not defined, in the tail", pack(Own, "end", |f| { tail(f, 1); f.frame(FrameKind::Skippable(10), Codec::Raw, &[], b"later", (5, 1)); f.commit(None); })),
+        ("tail_version", Rule::Version, "a segment of a later version behind the last footer", pack(Own, "end", |f| { f.on_segment = Some(write_at(8, b"\x02")); tail(f, 1); })),
+        ("tail_reserved", Rule::Reserved, "a reserved byte in a segment header behind the last footer", pack(Own, "end", |f| { f.on_segment = Some(write_at(11, b"\x01")); tail(f, 1); })),
+        ("tail_codec", Rule::Codec, "codec 4 in the tail", pack(Own, "end", |f| { f.on_header = Some(write_at(5, b"\x04")); tail(f, 1); })),
         ("tail_feature", Rule::Feature, "a segment with an incompatible feature behind the last footer", pack(Own, "end", |f| { f.on_segment = Some(write_at(20, b"\x01")); tail(f, 1); })),
     ];
     all.extend(entries());

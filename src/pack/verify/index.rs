@@ -12,7 +12,7 @@ use crate::format::{EntryPlace, FormatError, Locator, Rule};
 use crate::hash::{Hash, Prefix};
 use crate::index::KeyDirectory;
 use crate::segment::{Result, read_frame_header, read_payload};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// What comparing found.
 #[derive(Debug, Default)]
@@ -29,15 +29,32 @@ pub(super) fn verify(
     events: &[Event],
 ) -> Built {
     let mut built = Built::default();
+    let mut named = HashSet::new();
     for commit in &layout.commits {
         let Some(footer) = &commit.footer else {
             continue;
         };
         let result = check_cover(layout, commit, footer)
             .and_then(|()| check_objects(pack, commit, footer, rows))
-            .and_then(|()| check_keys(pack, commit, footer, events));
+            .and_then(|()| check_keys(pack, commit, footer, events))
+            .map(|frames| named.extend(frames));
+        // What a section that can't be read leads to is not known: it is one fault, not many.
+        if result.is_err() {
+            let own = commit.segment_offset..commit.frame_offset;
+            named.extend(layout.frames.iter().map(|h| h.offset).filter(|at| own.contains(at)));
+        }
+        named.extend(footer.sections.iter().map(|section| section.frame_offset));
         built.problems.extend(result.err().map(|error| problem(&error, "index")));
         built.count += 1;
+    }
+    for header in &layout.frames {
+        use FrameKind::{KeyDirectory, Keys, ObjectIndex};
+        if matches!(header.kind, KeyDirectory | Keys | ObjectIndex)
+            && !named.contains(&header.offset)
+        {
+            let what = format!("{} frame that no footer leads to", header.kind.name());
+            built.problems.push(Problem { rule: Some(Rule::Index), offset: header.offset, what });
+        }
     }
     built
 }
@@ -103,7 +120,8 @@ fn check_objects(
     if *stored != payload || head != head_hash { Err(fault(offset)) } else { Ok(()) }
 }
 
-fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -> Result<()> {
+/// Gives the offsets of the frames that the directory lists.
+fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -> Result<Vec<u64>> {
     let mut expected: BTreeMap<&[u8], (EntryPlace, bool)> = BTreeMap::new();
     for event in events {
         if (footer.covers_from..commit.frame_offset).contains(&event.place.frame_offset()) {
@@ -129,7 +147,7 @@ fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -
     }
     let Some((offset, stored, head)) = section_payload(pack, footer, FrameKind::KeyDirectory)?
     else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let Unit::Indexed(indexed) = &unit else {
         return Err(fault(offset));
@@ -139,7 +157,11 @@ fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -
     };
     let frames = directory_frames(pack, directory)?;
     let (payload, head_hash) = key_directory(&frames, expected.len() as u64);
-    if *stored != payload || head != head_hash { Err(fault(offset)) } else { Ok(()) }
+    let elsewhere = frames.iter().find(|(frame, _)| frame.offset < commit.segment_offset);
+    if *stored != payload || head != head_hash || elsewhere.is_some() {
+        return Err(fault(offset));
+    }
+    Ok(frames.into_iter().map(|(frame, _)| frame.offset).collect())
 }
 
 /// The frames that a directory lists, each with the check and the first key that it really has.

@@ -20,6 +20,15 @@ pub(super) struct Event {
     pub(super) is_delete: bool,
 }
 
+/// What a put says of its content.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) content: Content,
+    pub(super) sha256: Option<Node>,
+    /// Offset of the put's frame.
+    pub(super) offset: u64,
+}
+
 /// The log as it was replayed.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
@@ -28,8 +37,8 @@ pub(super) struct Replayed {
     pub(super) generation_count: u64,
     /// Live keys with their contents.
     pub(super) live: BTreeMap<Vec<u8>, Option<Content>>,
-    /// Every content that a put names, with the put's place.
-    pub(super) puts: Vec<(Content, EntryPlace)>,
+    /// Every put that names a content.
+    pub(super) puts: Vec<Named>,
     /// Puts and deletes in log order.
     pub(super) events: Vec<Event>,
 }
@@ -102,10 +111,19 @@ impl State {
         if header.flags & FLAG_SORTED == 0 {
             self.last_key = None;
         }
+        // Keys, then an entry without one, then another key: what halving would not find.
+        let (mut in_run, mut behind_run) = (false, false);
         for item in 0..table.len() {
             let bytes = table.entry(&body, item).ok_or(fault)?;
             let place = frame.entry_place(item)?;
             let entry = Entry::decode(bytes)?.0;
+            let has_key = matches!(entry, Entry::Put(_) | Entry::Delete(_));
+            if has_key && behind_run && header.flags & FLAG_SORTED != 0 {
+                let what = "an entry without a key stands between sorted ones".to_owned();
+                self.fault(Rule::LogOrder, header.offset, what);
+            }
+            behind_run |= in_run && !has_key;
+            in_run |= has_key;
             self.entry(&entry, bytes, place, header.flags & FLAG_SORTED != 0);
             self.frontier.push(leaf_hash(bytes));
             self.out.entry_count += 1;
@@ -142,7 +160,9 @@ impl State {
         }
         match (entry, space_and_key) {
             (Entry::Put(put), Some(key)) => {
-                self.out.puts.extend(put.content.map(|content| (content, place)));
+                if let Some(content) = put.content {
+                    self.out.puts.push(Named { content, sha256: put.sha256, offset });
+                }
                 self.out.live.insert(key.clone(), put.content);
                 self.hashes.insert(key.clone(), sha256(bytes));
                 self.out.events.push(Event { key, place, is_delete: false });
