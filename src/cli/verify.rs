@@ -139,7 +139,8 @@ fn print(args: &VerifyArgs, report: &VerifyReport, output: &mut Output) -> Resul
         output.line(&format!("{path}: {torn} of an unfinished commit at the end (a writer at work, or one that crashed)"))?;
     }
     if report.is_intact() {
-        output.line(&format!("{path}: intact, not authenticated"))?;
+        let what = if report.level == VerifyLevel::Full { "" } else { "stored bytes " };
+        output.line(&format!("{path}: {what}intact, not authenticated"))?;
     } else {
         let problems = count(report.problems.len() as u64, "problem");
         let lost = count(report.lost_keys.len() as u64, "live key");
@@ -170,6 +171,11 @@ struct JsonDamage<'a> {
 }
 
 pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
+    if is_same_file(&args.bad, &args.output) {
+        let what = "the new pack would replace the damaged one";
+        let error = pefc::Error::new(pefc::ErrorKind::Usage, what).at(&args.output);
+        return Err(error.hinting("choose another name: a damaged pack is only read").into());
+    }
     let write = WriteOptions { replace: args.force, ..WriteOptions::default() };
     let options = RecoverOptions { write, ..RecoverOptions::default() };
     let report = pefc::recover(&args.bad, &args.output, &options)?;
@@ -201,11 +207,22 @@ pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
         let keys = count(report.recovered_key_count, "key");
         let orphans = count(report.orphan_count, "content");
         let new = args.output.display();
-        output.note(&format!(
-            "{new}: {keys} recovered, {orphans} without a key in {}",
-            pefc::LOST_AND_FOUND
-        ))?;
+        let orphans = match report.orphan_count {
+            0 => String::new(),
+            _ => format!(", {orphans} without a key in {}", pefc::LOST_AND_FOUND),
+        };
+        let lost = match report.lost_keys.len() as u64 {
+            0 => String::new(),
+            lost => format!(", {} lost", count(lost, "key")),
+        };
+        output.note(&format!("{new}: {keys} recovered{orphans}{lost}"))?;
     }
     let whole = report.lost_keys.is_empty() && report.log_is_whole;
     Ok(if whole { Outcome::Done } else { Outcome::Partial })
+}
+
+fn is_same_file(a: &std::path::Path, b: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path| std::fs::metadata(path).map(|is: std::fs::Metadata| (is.dev(), is.ino())).ok();
+    id(a).is_some_and(|a| id(b) == Some(a))
 }
