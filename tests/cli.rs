@@ -333,8 +333,13 @@ fn a_cut_tail_is_an_older_generation_or_an_error() {
     let listed = sh.ok("list torn.pefc");
     assert_eq!(listed.out(), "t\nt/a\n");
     listed.says(&["warning: torn.pefc", "unfinished commit"]);
-    let verified = sh.run("verify torn.pefc");
-    assert!(verified.out().contains("unfinished commit"), "{verified:?}");
+    let verified = sh.exits("verify torn.pefc", 20);
+    assert!(verified.out().contains("UNFINISHED: every commit is intact"), "{verified:?}");
+    let verified = sh.exits("verify torn.pefc --json", 20).json();
+    assert_eq!((&verified["torn_bytes"], &verified["has_writer"]), (&100.into(), &false.into()));
+    sh.ok("append torn.pefc t");
+    sh.exits("verify torn.pefc", 4);
+    sh.ok("diff torn.pefc p.pefc");
 }
 
 #[test]
@@ -431,7 +436,8 @@ fn one_writer_at_a_time_and_readers_go_on() {
     let error: Value = serde_json::from_slice(&error.stderr).unwrap();
     assert_eq!(error["error"], "locked");
     assert_eq!(sh.ok("list p.pefc").out().lines().count(), 11);
-    sh.exits("verify p.pefc", 4);
+    let verified = sh.exits("verify p.pefc", 4);
+    assert!(verified.out().contains("a writer is at work"), "{verified:?}");
     drop(writer);
     sh.ok("append p.pefc t");
 }
