@@ -8,6 +8,7 @@ mod extract;
 mod inspect;
 mod output;
 mod read;
+mod stdin;
 mod verify;
 mod write;
 
@@ -76,10 +77,13 @@ pub(crate) fn main() -> ExitCode {
         20,
     );
     let cancelled = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second one ends the process as if nothing were installed.
-        let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&cancelled));
-        let _ = signal_hook::flag::register(signal, Arc::clone(&cancelled));
+    // Who only reads has nothing to clean up: a signal ends it at once.
+    if matches!(args.command, Command::Create(_) | Command::Append(_) | Command::Extract(_)) {
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            // The second one ends the process as if nothing were installed.
+            let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&cancelled));
+            let _ = signal_hook::flag::register(signal, Arc::clone(&cancelled));
+        }
     }
     let mut output = Output::new(&args);
     let result = run(args.command, &mut output, &cancelled).and_then(|outcome| {
@@ -116,7 +120,9 @@ fn run(command: Command, output: &mut Output, cancelled: &Arc<AtomicBool>) -> Re
         Command::Verify(args) => verify::verify(&args, output),
         Command::Recover(args) => verify::recover(&args, output),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "pefc", &mut std::io::stdout());
+            let mut script = Vec::new(); // it panics where a stream fails
+            clap_complete::generate(shell, &mut Args::command(), "pefc", &mut script);
+            output.bytes(&script)?;
             Ok(Outcome::Done)
         }
     }

@@ -205,6 +205,21 @@ impl Error {
         if kind == ErrorKind::ReadOnly { error.hinting("check the permissions") } else { error }
     }
 
+    /// A pack that could not be opened.
+    #[must_use]
+    pub(crate) fn opening(what: &str, path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::IsADirectory => {
+                Self::new(ErrorKind::NotAPack, "a directory, but a pack is one file")
+                    .at(path)
+                    .hinting("`pefc create` makes a pack of a directory")
+            }
+            io::ErrorKind::NotFound => Self::io(what, path, source)
+                .hinting("check the path; `pefc create` makes a new pack"),
+            _ => Self::io(what, path, source),
+        }
+    }
+
     /// A failed write or sync of a pack.
     #[must_use]
     pub(crate) fn write(path: &Path, source: io::Error) -> Self {

@@ -124,7 +124,7 @@ impl Pack {
     /// As [`Pack::open`].
     pub fn open_with(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self> {
         let path = path.as_ref();
-        let opening = |source| Error::io("opening the pack", path, source);
+        let opening = |source| Error::opening("opening the pack", path, source);
         let file = options.machine.vfs.open_read(path).map_err(opening)?;
         let bytes = FileBytes::new(file, options.mapped).map_err(opening)?;
         Self::over(Arc::new(bytes), Some(path.to_owned()), options).map_err(|error| error.at(path))

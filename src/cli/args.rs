@@ -4,7 +4,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Exit codes, for `--help` and the README.
-const EXIT_CODES: &str = "\
+macro_rules! exit_codes {
+    () => {
+        "\
 Exit codes:
    0  done
    1  done, with something to tell: files that could not be read or restored, differences
@@ -21,7 +23,9 @@ Exit codes:
   31  no space left
   32  read-only
  130  interrupted
- 141  standard output was closed";
+ 141  standard output was closed"
+    };
+}
 
 /// Content-addressed packs: archives in one file that anyone can check.
 ///
@@ -32,7 +36,7 @@ Exit codes:
 #[command(
     name = "pefc",
     version,
-    after_help = EXIT_CODES,
+    after_help = exit_codes!(),
     after_long_help = concat!(
         "Examples:\n",
         "  pefc create src.pefc src             pack a directory\n",
@@ -42,6 +46,7 @@ Exit codes:
         "  pefc diff src.pefc src               what changed on disk since then\n",
         "  pefc extract src.pefc -C /tmp/out    get everything back\n",
         "  pefc verify src.pefc                 check every byte and every name\n\n",
+        exit_codes!(),
     ),
     propagate_version = true,
     arg_required_else_help = true,
@@ -49,11 +54,11 @@ Exit codes:
 )]
 pub(crate) struct Args {
     /// Print JSON: one object, or one per line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
 
     /// Say nothing but errors and what was asked for
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 901)]
     pub(crate) quiet: bool,
 
     #[command(subcommand)]
@@ -70,7 +75,7 @@ Examples:
   pefc create src.pefc . --exclude '*.o' --exclude target
   SOURCE_DATE_EPOCH=0 pefc create r.pefc src --reproducible
   make report | pefc create r.pefc - --stdin-name report.txt")]
-    Create(WriteArgs),
+    Create(CreateArgs),
 
     /// Add a new generation to a pack: only what changed is written
     #[command(after_help = "\
@@ -103,13 +108,19 @@ Examples:
     /// Restore files
     #[command(after_help = "\
 Examples:
-  pefc extract proofs.pefc                        into this directory
-  pefc extract proofs.pefc -C /tmp/out proofs/sat only that part
-  pefc extract proofs.pefc --at 3 -C old          as it was at generation 3
+  pefc extract proofs.pefc                         into this directory
+  pefc extract proofs.pefc -C /tmp/out proofs/sat  only that part
+  pefc extract proofs.pefc --at 3 -C old           as it was at generation 3
 Nothing is ever written outside the target, whatever the pack says.")]
     Extract(ExtractArgs),
 
-    /// Show the generations of a pack
+    /// Show the generations of a pack, the newest first
+    #[command(after_help = "\
+Examples:
+  pefc log proofs.pefc
+  pefc log proofs.pefc --json | jq .map_root
+A number that it shows goes to --at of list, cat, extract and diff. Two packs that hold the same
+have the same map root.")]
     Log(LogArgs),
 
     /// Show what differs between packs, generations and directories
@@ -121,7 +132,11 @@ Examples:
 Exit code 1 if anything differs.")]
     Diff(DiffArgs),
 
-    /// Show what a pack is made of: segments, frames, ratios, roots
+    /// Show what a pack is made of: frames, ratios, roots
+    #[command(after_help = "\
+Examples:
+  pefc inspect proofs.pefc           totals by kind of frame
+  pefc inspect proofs.pefc --frames  every frame with its offset")]
     Inspect(InspectArgs),
 
     /// Check a pack: every byte, every name, every root
@@ -196,9 +211,16 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) time: Option<String>,
 
-    /// Content of a compressed frame, about, in KiB: more compresses better, less reads faster
+    /// How much content is compressed together, in KiB, about: more makes the pack smaller, less reads
+    /// single files faster [default: 1024]
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(64..=8192))]
     pub(crate) frame: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) write: WriteArgs,
 
     /// Replace an existing pack
     #[arg(long)]
@@ -314,7 +336,7 @@ pub(crate) struct ExtractArgs {
     #[arg(long, overrides_with = "no_owner")]
     pub(crate) owner: bool,
 
-    /// Restore none of them
+    /// Restore no owners, setuid bits or devices
     #[arg(long)]
     pub(crate) no_owner: bool,
 

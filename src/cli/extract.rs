@@ -3,8 +3,9 @@
 use super::args::{ExtractArgs, Space};
 use super::output::{JsonKey, Output, count, printable, size};
 use super::{Outcome, Result, read};
-use pefc::archive::{ExtractOptions, ExtractReport, Overwrite};
+use pefc::archive::{ExtractOptions, ExtractProblemKind, ExtractReport, Overwrite};
 use pefc::disk::tree::is_root;
+use pefc::{Error, ErrorKind};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,10 +66,30 @@ pub(super) fn extract(
     let bar = output.progress();
     let report = pefc::archive::extract(&pack, &args.directory, &options, &bar)?;
     drop(bar);
+    let restored_count = report.file_count
+        + report.directory_count
+        + report.symlink_count
+        + report.hard_link_count
+        + report.other_count;
+    let mut problems = report.problems.iter();
+    if restored_count == 0
+        && let Some(first) = problems.next()
+        && first.kind == ExtractProblemKind::NotFound
+        && problems.all(|problem| problem.kind == ExtractProblemKind::NotFound)
+    {
+        let what = format!("there is no key {}", printable(&first.key));
+        let error = Error::new(ErrorKind::NotFound, what).at(&args.pack);
+        return Err(error.hinting("`pefc list` shows all keys").into());
+    }
     if output.json() {
         output.object(&json(&report))?;
     } else {
         tell(args, &report, output)?;
+    }
+    let is_damage =
+        |kind| matches!(kind, ExtractProblemKind::Missing | ExtractProblemKind::Corrupt);
+    if report.problems.iter().any(|problem| is_damage(problem.kind)) {
+        return Ok(Outcome::Damaged);
     }
     let complete = report.problems.is_empty() && report.not_restored.is_empty();
     Ok(if complete { Outcome::Done } else { Outcome::Partial })
@@ -105,10 +126,16 @@ fn json(report: &ExtractReport) -> JsonExtract<'_> {
 fn tell(args: &ExtractArgs, report: &ExtractReport, output: &mut Output) -> Result<()> {
     for problem in report.problems.iter().take(WARNINGS_MAX) {
         let key = printable(&problem.key);
-        output.warn(&format!("{key}: {}: {}", problem.kind.name(), problem.error));
+        match problem.kind {
+            ExtractProblemKind::Exists => output.warn(&format!("{key}: exists already")),
+            kind => output.warn(&format!("{key}: {}: {}", kind.name(), problem.error)),
+        }
     }
     if let Some(more) = report.problems.len().checked_sub(WARNINGS_MAX).filter(|more| *more > 0) {
         output.warn(&format!("… and {more} more (see --json)"));
+    }
+    if report.problems.iter().any(|problem| problem.kind == ExtractProblemKind::Exists) {
+        output.warn("what exists was left as it is; --force replaces it");
     }
     let mut properties: BTreeMap<&str, (u64, &[u8])> = BTreeMap::new();
     for what in &report.not_restored {

@@ -116,7 +116,8 @@ pub(super) fn list(args: &ListArgs, output: &mut Output) -> Result {
     }
     if !found && !prefix.is_empty() {
         let what = format!("no key begins with \"{}\"", printable(prefix));
-        return Err(Error::new(ErrorKind::NotFound, what).at(&args.pack).into());
+        let error = Error::new(ErrorKind::NotFound, what).at(&args.pack);
+        return Err(error.hinting("without a prefix, `pefc list` shows all keys").into());
     }
     Ok(Outcome::Done)
 }
@@ -183,11 +184,16 @@ fn follow<'p>(pack: &'p Pack, key: &Key<'_>, path: &Path) -> Result<ObjectReader
         return Ok(reader);
     }
     let what = match put {
-        Some(put) => format!("{key} is a {}, it has no content", put.attributes.kind.name()),
-        None => format!("there is no key {key}"),
+        Some(put) => format!("{key} is a {} and has no content", put.attributes.kind.name()),
+        None => {
+            let error = Error::new(ErrorKind::NotFound, format!("there is no key {key}")).at(path);
+            return Err(error.hinting("`pefc list` shows all keys").into());
+        }
     };
     let error = Error::new(ErrorKind::NotFound, what).at(path);
-    Err(error.hinting("`pefc list` shows all keys").into())
+    Err(error
+        .hinting("`pefc extract` restores it; `pefc list PACK PREFIX` shows what is in it")
+        .into())
 }
 
 type ByteRange = (u64, Option<u64>);
@@ -202,7 +208,7 @@ fn parse_range(text: &str) -> Result<ByteRange> {
     match bounds {
         Some((start, end)) if end.is_none_or(|end| end >= start) => Ok((start, end)),
         _ => {
-            let what = format!("\"{text}\" is no range of bytes");
+            let what = format!("\"{text}\" is not a range of bytes");
             Err(Error::new(ErrorKind::Usage, what)
                 .hinting("write START..END, such as 0..100")
                 .into())

@@ -17,6 +17,7 @@ struct JsonVerify<'a> {
     problems: Vec<JsonProblem<'a>>,
     lost_keys: Vec<JsonKey>,
     torn_bytes: u64,
+    has_writer: bool,
     checked: JsonChecked,
     not_checked: &'a [&'static str],
     generation: Option<u64>,
@@ -53,18 +54,28 @@ pub(super) fn verify(args: &VerifyArgs, output: &mut Output) -> Result {
     if let Some(threads) = args.threads {
         options.threads = threads.into();
     }
+    let mut has_writer = pack.torn_bytes() > 0 && has_writer_at(&args.pack);
     let report = pack.verify(&options)?;
-    // A writer may be at work: then the bytes behind the last commit are its own business.
-    let torn = report.torn_bytes > 0;
+    // While a writer is at work, the bytes behind the last commit are its own business. Without one
+    // nobody can tell an unfinished commit from a damaged one.
+    has_writer |= report.torn_bytes > 0 && has_writer_at(&args.pack);
+    let is_torn = report.torn_bytes > 0 && !has_writer;
     if output.json() {
-        output.object(&json(&report))?;
+        output.object(&json(&report, has_writer))?;
     } else {
-        print(args, &report, output)?;
+        print(args, &report, has_writer, output)?;
     }
-    Ok(if report.is_intact() && !torn { Outcome::NotAuthenticated } else { Outcome::Damaged })
+    Ok(if report.is_intact() && !is_torn { Outcome::NotAuthenticated } else { Outcome::Damaged })
 }
 
-fn json(report: &VerifyReport) -> JsonVerify<'_> {
+/// Whether a writer has the pack: asked only if its tail wants an explanation, since asking takes the
+/// lock for a moment.
+fn has_writer_at(path: &std::path::Path) -> bool {
+    std::fs::File::open(path)
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+}
+
+fn json(report: &VerifyReport, has_writer: bool) -> JsonVerify<'_> {
     let checked = &report.checked;
     let problem = |problem: &'_ Problem| problem.rule.map(|rule| rule.name());
     JsonVerify {
@@ -78,6 +89,7 @@ fn json(report: &VerifyReport) -> JsonVerify<'_> {
             .collect(),
         lost_keys: report.lost_keys.iter().map(|(_, key)| JsonKey::new(key)).collect(),
         torn_bytes: report.torn_bytes,
+        has_writer,
         checked: JsonChecked {
             file_bytes: checked.file_bytes,
             segment_count: checked.segment_count,
@@ -96,7 +108,12 @@ fn json(report: &VerifyReport) -> JsonVerify<'_> {
     }
 }
 
-fn print(args: &VerifyArgs, report: &VerifyReport, output: &mut Output) -> Result<()> {
+fn print(
+    args: &VerifyArgs,
+    report: &VerifyReport,
+    has_writer: bool,
+    output: &mut Output,
+) -> Result<()> {
     let path = args.pack.display();
     for problem in report.problems.iter().take(LINES_MAX) {
         let rule = problem.rule.map_or("io", |rule| rule.name());
@@ -134,12 +151,20 @@ fn print(args: &VerifyArgs, report: &VerifyReport, output: &mut Output) -> Resul
             hex(&generation.map_root)
         ))?;
     }
-    if report.torn_bytes > 0 {
-        let torn = size(report.torn_bytes);
-        output.line(&format!("{path}: {torn} of an unfinished commit at the end (a writer at work, or one that crashed)"))?;
+    let torn = size(report.torn_bytes);
+    if has_writer {
+        output
+            .line(&format!("{path}: a writer is at work; {torn} of its next commit not checked"))?;
     }
-    if report.is_intact() {
-        output.line(&format!("{path}: intact, not authenticated"))?;
+    if report.is_intact() && report.torn_bytes > 0 && !has_writer {
+        output.line(&format!(
+            "{path}: UNFINISHED: every commit is intact, but {torn} follow the last one"
+        ))?;
+        output.note("a writer was interrupted there, or a finished commit is damaged")?;
+        output.note("next: append to the pack, which cuts them off, or restore another copy")?;
+    } else if report.is_intact() {
+        let what = if report.level == VerifyLevel::Full { "" } else { "stored bytes " };
+        output.line(&format!("{path}: {what}intact, not authenticated"))?;
     } else {
         let problems = count(report.problems.len() as u64, "problem");
         let lost = count(report.lost_keys.len() as u64, "live key");
@@ -170,6 +195,11 @@ struct JsonDamage<'a> {
 }
 
 pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
+    if is_same_file(&args.bad, &args.output) {
+        let what = "the new pack would replace the damaged one";
+        let error = pefc::Error::new(pefc::ErrorKind::Usage, what).at(&args.output);
+        return Err(error.hinting("choose another name: a damaged pack is only read").into());
+    }
     let write = WriteOptions { replace: args.force, ..WriteOptions::default() };
     let options = RecoverOptions { write, ..RecoverOptions::default() };
     let report = pefc::recover(&args.bad, &args.output, &options)?;
@@ -201,11 +231,22 @@ pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
         let keys = count(report.recovered_key_count, "key");
         let orphans = count(report.orphan_count, "content");
         let new = args.output.display();
-        output.note(&format!(
-            "{new}: {keys} recovered, {orphans} without a key in {}",
-            pefc::LOST_AND_FOUND
-        ))?;
+        let orphans = match report.orphan_count {
+            0 => String::new(),
+            _ => format!(", {orphans} without a key in {}", pefc::LOST_AND_FOUND),
+        };
+        let lost = match report.lost_keys.len() as u64 {
+            0 => String::new(),
+            lost => format!(", {} lost", count(lost, "key")),
+        };
+        output.note(&format!("{new}: {keys} recovered{orphans}{lost}"))?;
     }
     let whole = report.lost_keys.is_empty() && report.log_is_whole;
     Ok(if whole { Outcome::Done } else { Outcome::Partial })
+}
+
+fn is_same_file(a: &std::path::Path, b: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path| std::fs::metadata(path).map(|is: std::fs::Metadata| (is.dev(), is.ino())).ok();
+    id(a).is_some_and(|a| id(b) == Some(a))
 }

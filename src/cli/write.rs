@@ -1,22 +1,33 @@
 //! `create` and `append`.
 
-use super::args::{AppendArgs, Owners, WriteArgs};
+use super::args::{AppendArgs, CreateArgs, Owners, WriteArgs};
 use super::output::{Output, count, hex, printable, ratio, size};
-use super::{Outcome, Result, read};
+use super::{Outcome, Result, read, stdin::Stdin};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use pefc::archive::{AddOptions, AddReport, OwnerRecording, RecordOptions, Source};
 use pefc::{Error, ErrorKind, WriteOptions, WriteStats, Writer};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// More warnings than this say nothing new.
 const WARNINGS_MAX: usize = 20;
 
-pub(super) fn create(args: &WriteArgs, output: &mut Output, cancelled: &Arc<AtomicBool>) -> Result {
-    let writer = Writer::create(&args.pack, write_options(args)?)?;
-    fill(args, None, writer, output, cancelled)
+pub(super) fn create(
+    args: &CreateArgs,
+    output: &mut Output,
+    cancelled: &Arc<AtomicBool>,
+) -> Result {
+    let options = WriteOptions { replace: args.force, ..write_options(&args.write)? };
+    let writer = Writer::create(&args.write.pack, options).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => error.hinting("make the directory first, or choose another path"),
+        ErrorKind::AlreadyExists if !args.write.pack.is_dir() => {
+            error.hinting("append to it, choose another name, or replace it with --force")
+        }
+        _ => error,
+    })?;
+    fill(&args.write, None, writer, output, cancelled)
 }
 
 pub(super) fn append(
@@ -37,7 +48,7 @@ fn source_date_epoch() -> Result<Option<u64>> {
     match seconds {
         Some(seconds) => Ok(Some(seconds)),
         None => {
-            let what = "SOURCE_DATE_EPOCH is no number of seconds";
+            let what = "SOURCE_DATE_EPOCH is not a number of seconds";
             Err(Error::new(ErrorKind::Usage, what)
                 .hinting("set it to seconds since 1970, or unset it")
                 .into())
@@ -46,12 +57,8 @@ fn source_date_epoch() -> Result<Option<u64>> {
 }
 
 fn write_options(args: &WriteArgs) -> Result<WriteOptions> {
-    let mut options = WriteOptions {
-        level: args.level,
-        sha256: args.sha256,
-        replace: args.force,
-        ..WriteOptions::default()
-    };
+    let mut options =
+        WriteOptions { level: args.level, sha256: args.sha256, ..WriteOptions::default() };
     if let Some(threads) = args.threads {
         options.threads = threads.into();
     }
@@ -64,7 +71,7 @@ fn write_options(args: &WriteArgs) -> Result<WriteOptions> {
         Some(text) => match text.parse() {
             Ok(seconds) => Some(seconds),
             Err(_) => {
-                let what = format!("\"{text}\" is no time");
+                let what = format!("\"{text}\" is not a time");
                 let hint = "write seconds since 1970, or now";
                 return Err(Error::new(ErrorKind::Usage, what).hinting(hint).into());
             }
@@ -90,7 +97,7 @@ impl Excludes {
                 .literal_separator(is_path)
                 .build();
             let glob = glob.map_err(|error| {
-                Error::new(ErrorKind::Usage, format!("--exclude {text}")).because(error)
+                Error::new(ErrorKind::Usage, format!("--exclude \"{text}\"")).because(error)
             })?;
             if is_path {
                 paths.add(glob)
@@ -146,11 +153,24 @@ fn fill(
     let bar = output.progress();
     let mut report = AddReport::default();
     if !sources.is_empty() {
-        report = pefc::archive::add(&mut writer, &sources, &options, &bar)?;
+        report =
+            pefc::archive::add(&mut writer, &sources, &options, &bar).map_err(
+                |error| match error.kind() {
+                    ErrorKind::NotFound => error.hinting(
+                        "check the path; paths begin in the current directory, or in that of -C",
+                    ),
+                    _ => error,
+                },
+            )?;
     }
     if !from_stdin.is_empty() {
         let key = read::key(super::args::Space::Path, args.stdin_name.as_ref());
-        let content = writer.put_stream(&key, std::io::stdin().lock())?;
+        let content = writer.put_stream(&key, Stdin::new(cancelled)).map_err(|error| {
+            if cancelled.load(Ordering::Relaxed) {
+                return Error::new(ErrorKind::Interrupted, "interrupted");
+            }
+            error
+        })?;
         report.added_count += 1;
         report.file_count += 1;
         report.content_bytes += content.len;
@@ -259,9 +279,15 @@ fn tell(
     let content = size(report.content_bytes);
     let stored = size(stats.stored_bytes);
     let new = size(stats.new_object_bytes);
-    let share = ratio(report.content_bytes, stats.stored_bytes);
+    // A ratio says something of a whole pack, not of what an append added.
+    let share = match before {
+        0 if report.content_bytes > 0 => {
+            format!(" ({})", ratio(report.content_bytes, stats.stored_bytes))
+        }
+        _ => String::new(),
+    };
     output.note(&format!(
-        "{pack}: generation {}, {files} with {content}; {new} new, stored in {stored} ({share})",
+        "{pack}: generation {}, {files} with {content}; {new} new, stored in {stored}{share}",
         stats.generation,
     ))?;
     if report.unchanged_count + report.deleted_count > 0 {

@@ -177,8 +177,14 @@ impl Writer {
     pub fn create(path: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let vfs = Arc::clone(&options.machine.vfs);
-        if !options.replace && vfs.open_read(&path).is_ok() {
-            return Err(Self::exists(&path));
+        match vfs.open_read(&path) {
+            Ok(_) if !options.replace => return Err(Self::exists(&path)),
+            Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
+                return Err(Error::new(ErrorKind::AlreadyExists, "a directory has this name")
+                    .at(&path)
+                    .hinting("choose another name"));
+            }
+            _ => {}
         }
         let mut random = [0; 8];
         options
@@ -223,7 +229,7 @@ impl Writer {
     /// [`ErrorKind::Locked`] with the holder while another writer has it, and all of [`Pack::open`].
     pub fn append(path: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let opening = |source| Error::io("opening the pack for writing", &path, source);
+        let opening = |source| Error::opening("opening the pack for writing", &path, source);
         let file = options.machine.vfs.open_write(&path).map_err(opening)?;
         match file.try_lock() {
             Ok(()) => {}
