@@ -100,18 +100,24 @@ pub(super) fn list(args: &ListArgs, output: &mut Output) -> Result {
     let prefix = args.prefix.as_deref().unwrap_or_default().as_bytes();
     let prefix = prefix.strip_prefix(b"./").unwrap_or(prefix);
     let mut found = false;
-    for entry in pack.entries_under(Key::new(space, prefix)) {
-        let put = entry?;
-        found = true;
-        if output.json() {
-            output.object(&JsonEntry::new(&put))?;
-        } else if args.null {
-            output.bytes(&put.key)?;
-            output.bytes(b"\0")?;
-        } else if args.long {
-            output.line(&long_line(&put))?;
-        } else {
-            output.line(&printable(&put.key))?;
+    if output.json() || (args.long && !args.null) {
+        for put in pack.entries_under(Key::new(space, prefix)) {
+            found = true;
+            if output.json() {
+                output.object(&JsonEntry::new(&put?))?;
+            } else {
+                output.line(&long_line(&put?))?;
+            }
+        }
+    } else {
+        for key in pack.keys_under(Key::new(space, prefix)) {
+            found = true;
+            if args.null {
+                output.bytes(&key?)?;
+                output.bytes(b"\0")?;
+            } else {
+                output.line(&printable(&key?))?;
+            }
         }
     }
     if !found && !prefix.is_empty() {
