@@ -134,6 +134,10 @@ impl Drop for Bar {
 /// A key as text that a terminal shows harmlessly: control characters and bytes that are no text
 /// are escaped.
 pub(crate) fn printable(key: &[u8]) -> String {
+    let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && *byte != b'\\';
+    if key.iter().all(is_plain) {
+        return String::from_utf8_lossy(key).into_owned(); // nearly every key
+    }
     let mut out = String::with_capacity(key.len());
     for chunk in key.utf8_chunks() {
         for character in chunk.valid().chars() {
