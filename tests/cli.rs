@@ -423,6 +423,25 @@ fn exit_codes_and_what_errors_say() {
 }
 
 #[test]
+fn arguments_that_would_hide_each_other_are_refused() {
+    let sh = Shell::new();
+    sh.write("a/x", "1");
+    sh.write("b/x", "2");
+    for line in ["create p.pefc a/x b/x", "create p.pefc a/x - --stdin-name x", "create p.pefc - -"]
+    {
+        sh.exits(line, 2).says(&["error[usage]: ", "next: "]);
+        assert!(!sh.names().iter().any(|name| name.as_bytes().ends_with(b"p.pefc")), "{line}");
+    }
+    sh.exits("create p.pefc a/x b/x", 2).says(&["a/x and b/x would both get the key \"x\""]);
+    sh.ok("create p.pefc a/x a/x");
+    sh.exits("append p.pefc a/x b/x", 2);
+    assert_eq!(sh.ok("cat p.pefc x").out(), "1");
+    sh.ok("create q.pefc a b");
+    assert_eq!(sh.ok("list q.pefc").out(), "a\na/x\nb\nb/x\n");
+    sh.ok("extract q.pefc --strip-components 7 -C o").says(&["nothing restored"]);
+}
+
+#[test]
 fn one_writer_at_a_time_and_readers_go_on() {
     let sh = Shell::new();
     sh.tree();

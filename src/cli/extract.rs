@@ -81,6 +81,10 @@ pub(super) fn extract(
         let error = Error::new(ErrorKind::NotFound, what).at(&args.pack);
         return Err(error.hinting("`pefc list` shows all keys").into());
     }
+    if restored_count == 0 && report.problems.is_empty() && args.strip_components > 0 {
+        let parts = count(args.strip_components as u64, "part");
+        output.warn(&format!("nothing restored: no path has more than {parts} to strip"));
+    }
     if output.json() {
         output.object(&json(&report))?;
     } else {

@@ -243,6 +243,9 @@ pub(crate) fn mode(put: &Put<'_>) -> String {
         FileKind::Socket => 's',
     };
     let mut out = String::from(kind);
+    if put.attributes.kind == FileKind::Symlink {
+        return out + "rwxrwxrwx"; // links have no mode of their own
+    }
     let Some(mode) = put.attributes.mode else {
         return out + "?????????";
     };

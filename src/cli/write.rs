@@ -7,6 +7,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use pefc::archive::{AddOptions, AddReport, OwnerRecording, RecordOptions, Source};
 use pefc::{Error, ErrorKind, WriteOptions, WriteStats, Writer};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -150,6 +151,7 @@ fn fill(
             }
         })
         .collect();
+    refuse_clashes(args, &sources, from_stdin.len())?;
     let bar = output.progress();
     let mut report = AddReport::default();
     if !sources.is_empty() {
@@ -179,6 +181,37 @@ fn fill(
     let stats = writer.finish()?;
     drop(bar);
     tell(args, &report, &stats, before, output)
+}
+
+/// Refuses arguments that would get the same key: the last would silently take the others' place.
+fn refuse_clashes(args: &WriteArgs, sources: &[Source], stdin_count: usize) -> Result<()> {
+    let refuse = |what| {
+        let error = Error::new(ErrorKind::Usage, what);
+        let hint = "a path gets its last part as key: give the directory instead, or use -C";
+        Err(error.hinting(hint).into())
+    };
+    let mut seen = BTreeMap::new();
+    for source in sources.iter().filter(|source| !source.key_prefix.is_empty()) {
+        let other = seen.insert(&source.key_prefix, &source.path);
+        if let Some(other) = other.filter(|other| **other != source.path) {
+            let (one, two) = (other.display(), source.path.display());
+            let key = printable(&source.key_prefix);
+            return refuse(format!("{one} and {two} would both get the key \"{key}\""));
+        }
+    }
+    if stdin_count > 1 {
+        let error = Error::new(ErrorKind::Usage, "standard input (-) is named twice");
+        return Err(error.hinting("it can be read once").into());
+    }
+    let stdin = read::key(super::args::Space::Path, args.stdin_name.as_ref());
+    if stdin_count == 1 && seen.keys().any(|key| key.as_slice() == stdin.bytes()) {
+        let key = &args.stdin_name;
+        let what = format!("standard input and a file would both get the key \"{key}\"");
+        return Err(Error::new(ErrorKind::Usage, what)
+            .hinting("choose another --stdin-name")
+            .into());
+    }
+    Ok(())
 }
 
 fn record_options(args: &WriteArgs) -> Result<RecordOptions> {
@@ -281,7 +314,7 @@ fn tell(
     let new = size(stats.new_object_bytes);
     // A ratio says something of a whole pack, not of what an append added.
     let share = match before {
-        0 if report.content_bytes > 0 => {
+        0 if report.content_bytes > stats.stored_bytes => {
             format!(" ({})", ratio(report.content_bytes, stats.stored_bytes))
         }
         _ => String::new(),
