@@ -67,6 +67,10 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Returns once all that was written, and the length, would survive a power cut.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Tells the system that these bytes will be synced soon, so that it may begin to write them. A
+    /// hint: it promises nothing, and only [`File::sync_data`] says what is on disk.
+    fn begin_writeback(&self, _offset: u64, _len: u64) {}
+
     /// Takes the one writer's lock without waiting. It is released when the file is dropped.
     fn try_lock(&self) -> Result<(), LockError>;
 

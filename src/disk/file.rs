@@ -90,6 +90,11 @@ impl File for RealFile {
         self.0.sync_data()
     }
 
+    #[cfg(target_os = "linux")]
+    fn begin_writeback(&self, offset: u64, len: u64) {
+        super::mmap::begin_writeback(&self.0, offset, len);
+    }
+
     fn try_lock(&self) -> Result<(), LockError> {
         match self.0.try_lock() {
             Ok(()) => Ok(()),

@@ -1,4 +1,5 @@
-//! Memory maps and the bus error that can come with them: the only unsafe code of the crate.
+//! Memory maps, the bus error that can come with them, and a hint that no safe interface offers:
+//! the only unsafe code of the crate.
 
 use std::fmt;
 use std::fs;
@@ -75,3 +76,17 @@ pub fn exit_on_bus_error(message: &'static str, exit_code: i32) {
 /// Other systems report a failed page read in their own way: nothing is installed.
 #[cfg(not(unix))]
 pub fn exit_on_bus_error(_message: &'static str, _exit_code: i32) {}
+
+/// Has the system begin to write a range of dirty pages, without waiting (sync_file_range(2)).
+/// Errors are left to the sync that follows: this call does not consume them.
+#[cfg(target_os = "linux")]
+pub(super) fn begin_writeback(file: &fs::File, offset: u64, len: u64) {
+    use std::os::fd::AsRawFd;
+    let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) else { return };
+    // SAFETY: the descriptor is open for as long as `file` is borrowed; the call takes numbers only
+    // and touches no memory of this process.
+    #[expect(unsafe_code, reason = "a system call on numbers; argued above")]
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE);
+    }
+}

@@ -76,7 +76,7 @@ impl Default for WriteOptions {
             level: LEVEL_DEFAULT,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             layout: Layout::Archive,
-            frame_bytes: 1 << 20,
+            frame_bytes: 2 << 20,
             verify_writes: true,
             sha256: false,
             time_s: None,

@@ -144,6 +144,10 @@ impl Out {
         let start = self.position - self.buffer.len() as u64;
         if !self.buffer.is_empty() {
             self.file.write_all_at(&self.buffer, start)?;
+            if self.buffer.len() >= BUFFER_BYTES {
+                // A long write: what is on disk early, the sync at the end need not wait for.
+                self.file.inner().begin_writeback(start, self.buffer.len() as u64);
+            }
         }
         self.buffer.clear();
         Ok(())
