@@ -408,10 +408,23 @@ def compare(tools, operation, runs, scratch, source):
     for number in range(runs):
         turn = number % len(takers)
         for tool in takers[turn:] + takers[:turn]:
+            settle(source if operation == "create" else None)
             samples[tool].append(run(tool, operation, scratch, source))
     for tool in takers:
         remove(tool.target)
     return samples
+
+
+def settle(source):
+    """No tool pays for what another one left to write, or dropped from the page cache (borg does)."""
+    os.sync()
+    for directory, _, names in os.walk(source.path) if source else ():
+        for name in names:
+            path = os.path.join(directory, name)
+            if os.path.isfile(path) and not os.path.islink(path):
+                with open(path, "rb") as file:
+                    while file.read(1 << 20):
+                        pass
 
 
 def print_table(operation, samples):
