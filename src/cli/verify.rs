@@ -3,6 +3,7 @@
 use super::args::{RecoverArgs, VerifyArgs};
 use super::output::{JsonKey, Output, count, hex, printable, size};
 use super::{Outcome, Result};
+use pefc::format::Rule;
 use pefc::{Pack, Problem, RecoverOptions, VerifyLevel, VerifyOptions, VerifyReport, WriteOptions};
 use serde::Serialize;
 
@@ -115,12 +116,25 @@ fn print(
     output: &mut Output,
 ) -> Result<()> {
     let path = args.pack.display();
-    for problem in report.problems.iter().take(LINES_MAX) {
+    // A damaged frame takes many contents with it: the frame is the damage, the lost keys below are
+    // what it costs, and each content by name is for --json.
+    let is_missing = |problem: &&Problem| problem.rule == Some(Rule::MissingObject);
+    let missing = report.problems.iter().filter(is_missing).count();
+    let others = report.problems.len() - missing;
+    let fold_missing = others > 0 && missing > 1;
+    let shown = report.problems.iter().filter(|p| !(fold_missing && is_missing(p)));
+    for problem in shown.take(LINES_MAX) {
         let rule = problem.rule.map_or("io", |rule| rule.name());
         output.line(&format!("damage[{rule}] at byte {}: {}", problem.offset, problem.what))?;
     }
-    if let Some(more) = report.problems.len().checked_sub(LINES_MAX).filter(|more| *more > 0) {
+    let listed = if fold_missing { others } else { report.problems.len() };
+    if let Some(more) = listed.checked_sub(LINES_MAX).filter(|more| *more > 0) {
         output.line(&format!("… and {more} more"))?;
+    }
+    if fold_missing {
+        let entries = count(missing as u64, "log entry");
+        output
+            .line(&format!("the content of {entries} can't be read for it (--json names each)"))?;
     }
     for (_, key) in report.lost_keys.iter().take(LINES_MAX) {
         output.line(&format!("lost: {}", printable(key)))?;
@@ -166,7 +180,8 @@ fn print(
         let what = if report.level == VerifyLevel::Full { "" } else { "stored bytes " };
         output.line(&format!("{path}: {what}intact, not authenticated"))?;
     } else {
-        let problems = count(report.problems.len() as u64, "problem");
+        let problems = if fold_missing { others } else { report.problems.len() };
+        let problems = count(problems as u64, "problem");
         let lost = count(report.lost_keys.len() as u64, "live key");
         output.line(&format!("{path}: DAMAGED: {problems}, {lost} lost"))?;
         output
