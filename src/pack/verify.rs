@@ -244,7 +244,9 @@ impl Pack {
                 Err(error) => refused.push((header, error)),
             }
         }
+        let mut unreadable = Vec::new();
         for (header, error) in refused {
+            unreadable.push(header.offset);
             let error = self.reference_fault(header, error, &bases);
             report.add(&error, &format!("{} frame", header.kind.name()));
         }
@@ -268,7 +270,7 @@ impl Pack {
                 report.lost_keys.push((*space, key.to_vec()));
             }
         }
-        let built = index::verify(self, layout, &rows, &log.events);
+        let built = index::verify(self, layout, &rows, &unreadable, &log.events);
         report.checked.index_count = built.count;
         report.problems.extend(built.problems);
     }

@@ -26,6 +26,7 @@ pub(super) fn verify(
     pack: &Pack,
     layout: &Layout,
     rows: &[(Prefix, Locator)],
+    unreadable: &[u64],
     events: &[Event],
 ) -> Built {
     let mut built = Built::default();
@@ -35,7 +36,14 @@ pub(super) fn verify(
             continue;
         };
         let result = check_cover(layout, commit, footer)
-            .and_then(|()| check_objects(pack, commit, footer, rows))
+            .and_then(|()| {
+                // What a damaged frame held is not known: its damage is told, not the index's.
+                let covered = footer.covers_from..commit.frame_offset;
+                if unreadable.iter().any(|offset| covered.contains(offset)) {
+                    return Ok(());
+                }
+                check_objects(pack, commit, footer, rows)
+            })
             .and_then(|()| check_keys(pack, commit, footer, events))
             .map(|frames| named.extend(frames));
         // What a section that can't be read leads to is not known: it is one fault, not many.
