@@ -51,7 +51,8 @@ fn noise(seed: &str, len: usize) -> Vec<u8> {
 }
 
 fn write_options(threads: usize) -> WriteOptions {
-    WriteOptions { threads, level: 1, ..WriteOptions::default() }
+    // Frames of 1 MiB: two files of 900 kB do not share one.
+    WriteOptions { threads, level: 1, frame_bytes: 1 << 20, ..WriteOptions::default() }
 }
 
 fn top(path: &Path) -> Source {

@@ -3,6 +3,7 @@
 use super::args::{RecoverArgs, VerifyArgs};
 use super::output::{JsonKey, Output, count, hex, printable, size};
 use super::{Outcome, Result};
+use pefc::disk::{is_locked, is_same_file};
 use pefc::format::Rule;
 use pefc::{Pack, Problem, RecoverOptions, VerifyLevel, VerifyOptions, VerifyReport, WriteOptions};
 use serde::Serialize;
@@ -55,11 +56,12 @@ pub(super) fn verify(args: &VerifyArgs, output: &mut Output) -> Result {
     if let Some(threads) = args.threads {
         options.threads = threads.into();
     }
-    let mut has_writer = pack.torn_bytes() > 0 && has_writer_at(&args.pack);
+    let mut has_writer = pack.torn_bytes() > 0 && is_locked(&args.pack);
     let report = pack.verify(&options)?;
     // While a writer is at work, the bytes behind the last commit are its own business. Without one
     // nobody can tell an unfinished commit from a damaged one.
-    has_writer |= report.torn_bytes > 0 && has_writer_at(&args.pack);
+    // Asked only if the tail wants an explanation, since asking takes the lock for a moment.
+    has_writer |= report.torn_bytes > 0 && is_locked(&args.pack);
     let is_torn = report.torn_bytes > 0 && !has_writer;
     if output.json() {
         output.object(&json(&report, has_writer))?;
@@ -67,13 +69,6 @@ pub(super) fn verify(args: &VerifyArgs, output: &mut Output) -> Result {
         print(args, &report, has_writer, output)?;
     }
     Ok(if report.is_intact() && !is_torn { Outcome::NotAuthenticated } else { Outcome::Damaged })
-}
-
-/// Whether a writer has the pack: asked only if its tail wants an explanation, since asking takes the
-/// lock for a moment.
-fn has_writer_at(path: &std::path::Path) -> bool {
-    std::fs::File::open(path)
-        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 fn json(report: &VerifyReport, has_writer: bool) -> JsonVerify<'_> {
@@ -258,10 +253,4 @@ pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
     }
     let whole = report.lost_keys.is_empty() && report.log_is_whole;
     Ok(if whole { Outcome::Done } else { Outcome::Partial })
-}
-
-fn is_same_file(a: &std::path::Path, b: &std::path::Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |path| std::fs::metadata(path).map(|is: std::fs::Metadata| (is.dev(), is.ino())).ok();
-    id(a).is_some_and(|a| id(b) == Some(a))
 }

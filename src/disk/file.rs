@@ -140,6 +140,21 @@ fn on_network(_file: &fs::File) -> bool {
     false
 }
 
+/// Whether a writer has the file at `path`. Takes a shared lock for a moment to find out.
+#[must_use]
+pub fn is_locked(path: &Path) -> bool {
+    fs::File::open(path)
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+}
+
+/// Whether two paths lead to one file.
+#[must_use]
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path| fs::metadata(path).map(|is: fs::Metadata| (is.dev(), is.ino())).ok();
+    id(one).is_some_and(|one| id(other) == Some(one))
+}
+
 /// Looks the holder of a lock up in `/proc/locks`: "1: FLOCK ADVISORY WRITE 42 fe:00:1234 0 EOF".
 fn lock_holder(file: &fs::File) -> Option<LockHolder> {
     use std::os::unix::fs::MetadataExt;
