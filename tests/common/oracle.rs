@@ -100,7 +100,9 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 pub fn options(fs: &SimFs) -> WriteOptions {
-    WriteOptions { machine: fs.machine(), threads: 1, ..WriteOptions::default() }
+    // The scenarios are made for frames of 1 MiB: their content then spans several writes.
+    let (machine, frame_bytes) = (fs.machine(), 1 << 20);
+    WriteOptions { machine, threads: 1, frame_bytes, ..WriteOptions::default() }
 }
 
 pub fn open(fs: &SimFs) -> Result<Pack> {
