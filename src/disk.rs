@@ -174,8 +174,9 @@ pub trait ReadAt: Send + Sync + fmt::Debug {
     /// A range past the end is [`io::ErrorKind::UnexpectedEof`], before anything is allocated.
     fn slice(&self, range: Range<u64>) -> io::Result<Cow<'_, [u8]>>;
 
-    /// Whether `slice` borrows (then keeping a copy saves nothing).
-    fn in_memory(&self) -> bool;
+    /// All the bytes, if they are in memory already: then `slice` borrows, and keeping a copy saves
+    /// nothing.
+    fn memory(&self) -> Option<&[u8]>;
 }
 
 impl ReadAt for Vec<u8> {
@@ -187,8 +188,8 @@ impl ReadAt for Vec<u8> {
         in_memory_slice(self, range)
     }
 
-    fn in_memory(&self) -> bool {
-        true
+    fn memory(&self) -> Option<&[u8]> {
+        Some(self)
     }
 }
 
@@ -244,8 +245,8 @@ impl ReadAt for FileBytes {
         Ok(Cow::Owned(buf))
     }
 
-    fn in_memory(&self) -> bool {
-        self.map.is_some()
+    fn memory(&self) -> Option<&[u8]> {
+        self.map.as_ref().map(Map::as_slice)
     }
 }
 

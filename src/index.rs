@@ -92,30 +92,66 @@ impl Section {
 
     /// The bytes `range` of the region, checked.
     fn region(&self, range: Range<u64>) -> Result<Cow<'_, [u8]>> {
-        if range.start > range.end || range.end > self.shape.region_len {
-            return Err(self.fault(0));
-        }
-        let base = self.payload_offset + self.shape.head_len;
-        if !self.bytes.in_memory() {
-            return self.region_from_pages(range).map(Cow::Owned);
-        }
-        if !range.is_empty() {
-            for page in range.start / PAGE_BYTES..=(range.end - 1) / PAGE_BYTES {
-                self.check_page(page)?;
-            }
-        }
-        read(&*self.bytes, base + range.start, range.end - range.start)
+        self.region_in(self.memory(), range)
     }
 
+    /// The region, if it is in memory; its pages are not checked.
+    #[inline]
+    fn memory(&self) -> Option<&[u8]> {
+        let memory = self.bytes.memory()?;
+        let start = usize::try_from(self.payload_offset + self.shape.head_len).ok()?;
+        let len = usize::try_from(self.shape.region_len).ok()?;
+        memory.get(start..)?.get(..len)
+    }
+
+    /// The bytes `range` of the region, checked; from `memory` if there is one.
+    ///
+    /// A lookup is little more than two cache misses: the fewer instructions around them, the more
+    /// lookups the processor has under way at once. So this is inlined, and asks for the memory
+    /// once a lookup.
+    #[inline(always)]
+    fn region_in<'a>(
+        &'a self,
+        memory: Option<&'a [u8]>,
+        range: Range<u64>,
+    ) -> Result<Cow<'a, [u8]>> {
+        if range.start >= range.end || range.end > self.shape.region_len {
+            let empty = range.start == range.end && range.end <= self.shape.region_len;
+            return if empty { Ok(Cow::Borrowed(&[])) } else { Err(self.fault(0)) };
+        }
+        let Some(memory) = memory else {
+            return self.region_from_pages(range).map(Cow::Owned);
+        };
+        let (mut page, last) = (range.start / PAGE_BYTES, (range.end - 1) / PAGE_BYTES);
+        self.check_page(page)?;
+        while page < last {
+            page += 1;
+            self.check_page(page)?;
+        }
+        // In range: the memory has the length of the region.
+        #[expect(clippy::cast_possible_truncation, reason = "at most the length of a slice")]
+        let bytes = memory.get(range.start as usize..range.end as usize);
+        bytes.map(Cow::Borrowed).ok_or_else(|| self.fault(range.start))
+    }
+
+    #[inline]
     fn check_page(&self, page: u64) -> Result<()> {
+        let word = usize::try_from(page / 64).unwrap_or(usize::MAX);
+        let bits = self.checked.get().and_then(|checked| checked.get(word));
+        match bits {
+            Some(bits) if bits.load(Ordering::Relaxed) & 1 << (page % 64) != 0 => Ok(()),
+            _ => self.check_page_first(page),
+        }
+    }
+
+    #[cold]
+    fn check_page_first(&self, page: u64) -> Result<()> {
         let words = || (0..self.shape.page_count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let checked = self.checked.get_or_init(words);
         let word = usize::try_from(page / 64).ok().and_then(|word| checked.get(word));
-        let (word, bit) = (word.ok_or(self.fault(0))?, 1_u64 << (page % 64));
-        if word.load(Ordering::Relaxed) & bit == 0 {
-            self.read_page(page)?;
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
+        let word = word.ok_or_else(|| self.fault(0))?;
+        self.read_page(page)?;
+        word.fetch_or(1 << (page % 64), Ordering::Relaxed);
         Ok(())
     }
 
@@ -189,25 +225,24 @@ impl ObjectIndex {
     /// Two objects can share a prefix: the caller asks again from the position behind.
     pub fn find(&self, prefix: Prefix, from: u64) -> Result<Option<(u64, ObjectRow)>> {
         let bits = self.bits()?;
-        let wanted = u64::from_le_bytes(prefix.to_bytes());
+        let memory = self.section.memory();
+        let region = |range: Range<u64>| self.section.region_in(memory, range);
         let bucket = prefix.top_bits(bits) as u64;
         let (start, end) = if bucket == 0 {
-            (0, u32_at(&self.section.region(0..4)?, 0))
+            (0, u32_at(&region(0..4)?, 0))
         } else {
-            let ends = self.section.region(bucket * 4 - 4..bucket * 4 + 4)?;
+            let ends = region(bucket * 4 - 4..bucket * 4 + 4)?;
             (u32_at(&ends, 0), u32_at(&ends, 4))
         };
-        let (start, end) = (u64::from(start).max(from), u64::from(end));
+        let (mut start, mut end) = (u64::from(start).max(from), u64::from(end));
         if end > self.count()? {
             return Err(self.section.fault(0));
         }
-        let at = |position: u64| fanout_len(bits) + position * ObjectRow::LEN as u64;
         if start >= end {
             return Ok(None);
         }
         // A bucket holds a few rows; a pack whose names were chosen to crowd one is still searched
         // in logarithmic time.
-        let (mut start, mut end) = (start, end);
         while end - start > 16 {
             let middle = start + (end - start) / 2;
             if self.row_at(bits, middle - 1)?.prefix < prefix {
@@ -216,7 +251,9 @@ impl ObjectIndex {
                 end = middle
             }
         }
-        let rows = self.section.region(at(start)..at(end))?;
+        let wanted = u64::from_le_bytes(prefix.to_bytes());
+        let at = |position: u64| fanout_len(bits) + position * ObjectRow::LEN as u64;
+        let rows = region(at(start)..at(end))?;
         for (position, bytes) in (start..).zip(rows.chunks_exact(ObjectRow::LEN)) {
             if u64_at(bytes, 0) == wanted {
                 let row = ObjectRow::decode(&array(bytes, 0));
@@ -262,31 +299,32 @@ impl KeyDirectory {
         self.0.parameter()
     }
 
-    fn row(&self, position: u64) -> Result<DirectoryRow> {
-        let at = position.checked_mul(DirectoryRow::LEN as u64).ok_or(self.0.fault(0))?;
-        let bytes = self.0.region(at..at + DirectoryRow::LEN as u64)?;
+    /// Row `position`, from `memory` if the region is in memory.
+    fn row(&self, memory: Option<&[u8]>, position: u64) -> Result<DirectoryRow> {
+        let at = position.checked_mul(DirectoryRow::LEN as u64).ok_or_else(|| self.0.fault(0))?;
+        let bytes = self.0.region_in(memory, at..at + DirectoryRow::LEN as u64)?;
         Ok(DirectoryRow::decode(&array(&bytes, 0)))
-    }
-
-    fn key_of(&self, row: &DirectoryRow) -> Result<Cow<'_, [u8]>> {
-        let text = self.frame_count()?.checked_mul(DirectoryRow::LEN as u64);
-        let start = text.and_then(|text| text.checked_add(row.key_at.into()));
-        let start = start.ok_or(self.0.fault(0))?;
-        self.0.region(start..start + u64::from(row.key_len))
     }
 
     /// Frame `position`.
     pub fn frame(&self, position: u64) -> Result<ListedFrame> {
-        Ok(self.row(position)?.frame)
+        Ok(self.row(self.0.memory(), position)?.frame)
     }
 
     /// Position of the last frame whose first key is at most `key`: the only one that can hold it.
     /// `None` if `key` is before the first one.
     pub fn floor(&self, key: &[u8]) -> Result<Option<u64>> {
-        let (mut low, mut high) = (0, self.frame_count()?);
+        let memory = self.0.memory();
+        let frame_count = self.frame_count()?;
+        let text_at = frame_count.checked_mul(DirectoryRow::LEN as u64);
+        let text_at = text_at.ok_or_else(|| self.0.fault(0))?;
+        let (mut low, mut high) = (0, frame_count);
         while low < high {
             let middle = low + (high - low) / 2;
-            if *self.key_of(&self.row(middle)?)? <= *key {
+            let row = self.row(memory, middle)?;
+            let start = text_at.checked_add(row.key_at.into()).ok_or_else(|| self.0.fault(0))?;
+            let first = self.0.region_in(memory, start..start + u64::from(row.key_len))?;
+            if *first <= *key {
                 low = middle + 1;
             } else {
                 high = middle;

@@ -19,7 +19,7 @@ pub use writer::{WriteOptions, WriteStats, Writer};
 use crate::disk::{FileBytes, Machine, ReadAt};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::commit::Commit;
-use crate::format::entry::{Entry, Put};
+use crate::format::entry::{Content, Entry, Put};
 use crate::format::{FormatError, Rule};
 use crate::hash::Hash;
 use crate::segment::{self, Committed};
@@ -294,7 +294,7 @@ impl Pack {
     /// [`ErrorKind::Limit`] for content longer than [`OpenOptions::object_bytes_max`]; otherwise as
     /// any read: [`ErrorKind::Corrupt`], [`ErrorKind::Missing`], [`ErrorKind::Io`].
     pub fn get<'k>(&self, key: impl Into<Key<'k>>) -> Result<Option<Vec<u8>>> {
-        let Some(content) = self.entry(key)?.and_then(|put| put.content) else {
+        let Some(content) = self.content(key.into())? else {
             return Ok(None);
         };
         match self.object(&content.name)? {
@@ -358,7 +358,7 @@ impl Pack {
     /// # Errors
     /// As [`Pack::get`].
     pub fn reader<'k>(&self, key: impl Into<Key<'k>>) -> Result<Option<ObjectReader<'_>>> {
-        let Some(content) = self.entry(key)?.and_then(|put| put.content) else {
+        let Some(content) = self.content(key.into())? else {
             return Ok(None);
         };
         match self.object_reader(&content.name)? {
@@ -464,6 +464,14 @@ impl Pack {
         match &self.path {
             Some(path) => error.at(path),
             None => error,
+        }
+    }
+
+    /// Which content is under `key`.
+    fn content(&self, key: Key<'_>) -> Result<Option<Content>> {
+        match self.find_entry(&key.encode())? {
+            Some(found) => found.content().map_err(|error| self.error(error)),
+            None => Ok(None),
         }
     }
 

@@ -201,7 +201,9 @@ impl<'p> UnitCursor<'p> {
     /// The keys of a frame of entries or keys, in order.
     pub(super) fn page(pack: &Pack, frame: &Frame) -> Result<Vec<(Vec<u8>, EntryPlace)>> {
         match &frame.items {
-            Items::Keys(rows) => Ok(rows.iter().map(|row| (row.key.clone(), row.place)).collect()),
+            Items::Keys(page) => {
+                Ok(page.rows.iter().map(|row| (row.key.clone(), row.place)).collect())
+            }
             Items::Entries(table) => {
                 let body = frame.body(&*pack.bytes)?;
                 let mut page = Vec::with_capacity(table.len());

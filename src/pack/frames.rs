@@ -9,8 +9,8 @@ use crate::format::object::{ChunkList, RecordRow, object_ranges};
 use crate::format::{Check, EntryPlace, FormatError, REFERENCE_DEPTH_MAX, Rule};
 use crate::hash::Hash;
 use crate::segment::{
-    EntryTable, ReadError, Resolved, Result, decode_body, decode_record, read_frame_header,
-    read_payload,
+    EntryTable, KeyHeads, ReadError, Resolved, Result, decode_body, decode_record,
+    read_frame_header, read_payload,
 };
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -46,7 +46,35 @@ pub(crate) enum Items {
     Records,
     Lists(Vec<Arc<ChunkList>>),
     Entries(EntryTable),
-    Keys(Vec<KeyRow>),
+    Keys(KeyPage),
+}
+
+/// A page of a key index.
+#[derive(Debug)]
+pub(crate) struct KeyPage {
+    pub(crate) rows: Vec<KeyRow>,
+    heads: KeyHeads,
+}
+
+impl KeyPage {
+    fn decode(body: &[u8], header: &FrameHeader) -> crate::format::Result<Self> {
+        let rows = key_rows(body, header.item_count)?;
+        let keys = rows.iter().map(|row| split_space(&row.key));
+        let heads = KeyHeads::new(keys).ok_or_else(|| FormatError::new(Rule::Index, 0))?;
+        Ok(Self { rows, heads })
+    }
+
+    /// The place of the newest entry of `key` (space byte first).
+    pub(crate) fn find(&self, key: &[u8]) -> Option<EntryPlace> {
+        let key_at = |position: usize| self.rows.get(position).map(|row| split_space(&row.key));
+        let found = self.heads.find(split_space(key), key_at)?;
+        self.rows.get(found).map(|row| row.place)
+    }
+}
+
+/// Space and key. Keys begin with their space, so there is one.
+fn split_space(key: &[u8]) -> (u8, &[u8]) {
+    key.split_first().map_or((0, key), |(space, key)| (*space, key))
 }
 
 /// One object as a frame holds it.
@@ -106,8 +134,8 @@ impl Frame {
             Items::Lists(lists) => {
                 lists.iter().map(|l| l.chunks.len() * 40 + l.groups.len() * 32).sum()
             }
-            Items::Entries(table) => table.len() * 4,
-            Items::Keys(rows) => rows.iter().map(|row| row.key.len() + 40).sum(),
+            Items::Entries(table) => table.len() * EntryTable::ITEM_BYTES,
+            Items::Keys(page) => page.rows.iter().map(|row| row.key.len() + 48).sum(),
         };
         let resolved = match &self.resolved {
             Resolved::Prefix(bytes) => bytes.len(),
@@ -228,7 +256,7 @@ impl Pack {
                 Items::Lists(lists.into_iter().map(Arc::new).collect())
             }
             FrameKind::Entries => Items::Entries(EntryTable::decode(&header, &body)?),
-            FrameKind::Keys => Items::Keys(key_rows(&body, header.item_count).map_err(within)?),
+            FrameKind::Keys => Items::Keys(KeyPage::decode(&body, &header).map_err(within)?),
             FrameKind::ObjectIndex
             | FrameKind::KeyDirectory
             | FrameKind::Commit

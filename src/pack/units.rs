@@ -8,7 +8,7 @@ use super::frames::{Frame, Item, Items};
 use super::key;
 use crate::disk::ReadAt;
 use crate::format::commit::Commit;
-use crate::format::entry::Entry;
+use crate::format::entry::{Content, Entry};
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
 use crate::format::index::ObjectRow;
 use crate::format::object::{ChunkList, RecordRow};
@@ -443,6 +443,14 @@ impl EntryAt {
         self.with_bytes(|bytes| Ok(Entry::decode(bytes)?.0.into_owned()))
     }
 
+    /// The content that it puts, if it is a put of one.
+    pub(crate) fn content(&self) -> Result<Option<Content>> {
+        self.with_bytes(|bytes| match Entry::decode(bytes)?.0 {
+            Entry::Put(put) => Ok(put.content),
+            _ => Ok(None),
+        })
+    }
+
     /// Whether it is a put.
     pub(crate) fn is_put(&self) -> bool {
         matches!(&self.frame.items, Items::Entries(table) if table.is_put(self.item))
@@ -482,11 +490,17 @@ pub(super) fn entry_at(pack: &Pack, place: EntryPlace, rule: Rule) -> Result<Ent
 /// Finds the newest entry of a key (space byte first).
 pub(super) fn find_entry(pack: &Pack, key: &[u8]) -> Result<Option<EntryAt>> {
     for unit in &pack.units {
-        if let Some(place) = find_key(pack, unit, key)? {
-            let found = entry_at(pack, place, Rule::Index)?;
+        let found = match unit {
+            Unit::Scanned(scanned) => find_scanned(pack, scanned, key)?,
+            Unit::Indexed(indexed) => match &indexed.keys {
+                Some(directory) => find_listed(pack, directory, key)?,
+                None => None,
+            },
+        };
+        if let Some(found) = found {
             // An index that lies about a key must not give another key's value.
             if !found.has_key(key)? {
-                return Err(FormatError::new(Rule::Index, place.frame_offset()).into());
+                return Err(FormatError::new(Rule::Index, found.frame.header.offset).into());
             }
             return Ok(Some(found));
         }
@@ -494,48 +508,30 @@ pub(super) fn find_entry(pack: &Pack, key: &[u8]) -> Result<Option<EntryAt>> {
     Ok(None)
 }
 
-fn find_key(pack: &Pack, unit: &Unit, key: &[u8]) -> Result<Option<EntryPlace>> {
-    let directory = match unit {
-        Unit::Scanned(scanned) => {
-            let keys = scanned.keys(pack)?;
-            let found = keys.binary_search_by(|(other, _)| other.as_slice().cmp(key));
-            return Ok(found.ok().map(|position| keys[position].1));
-        }
-        Unit::Indexed(indexed) => match &indexed.keys {
-            Some(directory) => directory,
-            None => return Ok(None),
-        },
-    };
+fn find_scanned(pack: &Pack, scanned: &Scanned, key: &[u8]) -> Result<Option<EntryAt>> {
+    let keys = scanned.keys(pack)?;
+    match keys.binary_search_by(|(other, _)| other.as_slice().cmp(key)) {
+        Ok(position) => entry_at(pack, keys[position].1, Rule::Index).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+fn find_listed(pack: &Pack, directory: &KeyDirectory, key: &[u8]) -> Result<Option<EntryAt>> {
     let Some(position) = directory.floor(key)? else {
         return Ok(None);
     };
     let frame = pack.listed_frame(directory.frame(position)?)?;
     match &frame.items {
-        Items::Keys(rows) => {
-            let found = rows.binary_search_by(|row| row.key.as_slice().cmp(key));
-            Ok(found.ok().map(|position| rows[position].place))
+        Items::Keys(page) => {
+            page.find(key).map(|place| entry_at(pack, place, Rule::Index)).transpose()
         }
         Items::Entries(table) => {
-            let body = frame.body(&*pack.bytes)?;
-            // Genesis, keys and seal have no key: they stand before and after the sorted run.
-            let (mut low, mut high) = (0, table.len());
-            while low < high && table.key(&body, low).is_none() {
-                low += 1;
-            }
-            while low < high && table.key(&body, high - 1).is_none() {
-                high -= 1;
-            }
-            while low < high {
-                let middle = low + (high - low) / 2;
-                match table.key(&body, middle).map(|found| order(found, key)) {
-                    Some(std::cmp::Ordering::Equal) => {
-                        return frame.entry_place(middle).map(Some);
-                    }
-                    Some(std::cmp::Ordering::Less) => low = middle + 1,
-                    _ => high = middle,
-                }
-            }
-            Ok(None)
+            let Some((space, rest)) = key.split_first() else {
+                return Ok(None);
+            };
+            let found = table.find(&frame.body(&*pack.bytes)?, *space, rest);
+            let found = found.map_err(|error| error.within(frame.header.payload_offset()))?;
+            Ok(found.map(|item| EntryAt { bytes: Arc::clone(&pack.bytes), frame, item }))
         }
         _ => Err(FormatError::new(Rule::Index, frame.header.offset).into()),
     }
