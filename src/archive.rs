@@ -14,6 +14,7 @@
 mod add;
 mod compare;
 mod extract;
+mod look;
 mod names;
 mod pipeline;
 mod read;
@@ -65,8 +66,9 @@ impl Source {
     }
 }
 
-/// Told a key, and whether it is a directory; says whether to leave it out.
-pub type Exclude<'a> = dyn Fn(&[u8], bool) -> bool + 'a;
+/// Told a key, and whether it is a directory; says whether to leave it out. Called from several
+/// threads.
+pub type Exclude<'a> = dyn Fn(&[u8], bool) -> bool + Sync + 'a;
 
 /// Is told how far the work is. Called from several threads, often: it should return at once.
 pub trait Progress: Send + Sync {

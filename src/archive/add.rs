@@ -103,6 +103,7 @@ pub fn add(
     let filter = Filter {
         exclude: options.exclude,
         follow_top: options.follow_top,
+        threads: options.threads,
         cancel,
         skip: writer.own_paths().filter_map(identity).collect(),
     };

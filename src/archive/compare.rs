@@ -216,8 +216,13 @@ impl<'a> Cursor<'a> {
                 top: top.to_vec(),
             }),
             Side::Disk(source, record) => {
-                let filter =
-                    Filter { exclude: None, follow_top: false, cancel: None, skip: Vec::new() };
+                let filter = Filter {
+                    exclude: None,
+                    follow_top: false,
+                    threads: std::thread::available_parallelism().map_or(1, usize::from),
+                    cancel: None,
+                    skip: Vec::new(),
+                };
                 let mut scan = Scan::collect(std::slice::from_ref(source), &filter)?;
                 problems.append(&mut scan.problems);
                 let next = 0;

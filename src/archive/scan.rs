@@ -1,9 +1,9 @@
 //! Everything that lies in the sources, in key order.
 
-use super::{Exclude, Source, check_cancel};
-use crate::disk::tree::{FileKind, Metadata, SourceDir, SourceTree, WalkError, WalkStep};
+use super::look::look;
+use super::{Exclude, Source};
+use crate::disk::tree::{FileKind, Metadata, SourceDir, SourceTree};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::KEY_BYTES_MAX;
 use crate::pack::Key;
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -70,8 +70,8 @@ impl SourceProblemKind {
 pub(super) struct Item {
     pub(super) key: Box<[u8]>,
     /// Where in `key` the path within the source begins.
-    path_at: u32,
-    source: u32,
+    pub(super) path_at: u32,
+    pub(super) source: u32,
     /// If it is a hard link: position of the first item, in key order, that is the same file.
     pub(super) first: Option<u32>,
     pub(super) metadata: Metadata,
@@ -90,6 +90,8 @@ struct Opened {
 pub(super) struct Filter<'a> {
     pub(super) exclude: Option<&'a Exclude<'a>>,
     pub(super) follow_top: bool,
+    /// Threads that look.
+    pub(super) threads: usize,
     pub(super) cancel: Option<&'a AtomicBool>,
     /// Device and inode of files to pass over.
     pub(super) skip: Vec<(u64, u64)>,
@@ -123,86 +125,21 @@ impl Scan {
             }
             scan.sources.push(opened);
         }
-        for (number, source) in (0..).zip(sources) {
-            scan.walk(number, source, filter)?;
+        for ((number, source), opened) in (0..).zip(sources).zip(&scan.sources) {
+            let is_dir = opened.name.is_none();
+            let found = look(number, source, &opened.tree, opened.metadata, is_dir, filter)?;
+            scan.items.extend(found.items);
+            scan.problems.extend(found.problems);
+            scan.unknown.extend(found.unknown);
         }
-        // Of equal keys the one from the last source stays.
-        scan.items.sort_unstable_by(|a, b| a.key.cmp(&b.key).then(b.source.cmp(&a.source)));
+        // Of equal keys the one from the last source stays. A stable sort, because it is quick
+        // where long runs are in order.
+        scan.items.sort_by(|a, b| a.key.cmp(&b.key).then(b.source.cmp(&a.source)));
+        scan.problems.sort_by(|a, b| a.key.cmp(&b.key));
         scan.items.dedup_by(|later, first| later.key == first.key);
         scan.items.shrink_to_fit();
         scan.find_hard_links();
         Ok(scan)
-    }
-
-    fn walk(&mut self, number: u32, source: &Source, filter: &Filter<'_>) -> Result<()> {
-        let prefix = &source.key_prefix;
-        let Some(opened) = self.sources.get(number as usize) else {
-            return Ok(());
-        };
-        let is_dir = opened.name.is_none();
-        let mut walk = opened.tree.walk();
-        let own = opened.metadata;
-        if !prefix.is_empty() {
-            if filter.exclude.is_some_and(|exclude| exclude(prefix, is_dir)) {
-                return Ok(());
-            }
-            self.found(prefix.clone(), prefix.len(), number, own, filter);
-        }
-        if !is_dir {
-            return Ok(());
-        }
-        while let Some(step) = walk.next() {
-            check_cancel(filter.cancel)?;
-            match step {
-                Ok(entry) => {
-                    let is_dir = entry.metadata.kind == FileKind::Directory;
-                    let key = join(prefix, &entry.path);
-                    if filter.exclude.is_some_and(|exclude| exclude(&key, is_dir)) {
-                        walk.skip_dir();
-                        continue;
-                    }
-                    let path_at = key.len() - entry.path.len();
-                    self.found(key, path_at, number, entry.metadata, filter);
-                }
-                Err(error) => self.failed(prefix, &error),
-            }
-        }
-        Ok(())
-    }
-
-    fn found(
-        &mut self,
-        key: Vec<u8>,
-        path_at: usize,
-        source: u32,
-        metadata: Metadata,
-        filter: &Filter<'_>,
-    ) {
-        if filter.skip.contains(&(metadata.device, metadata.inode)) {
-            return;
-        }
-        if key.len() > KEY_BYTES_MAX {
-            let error = format!("its key has {} bytes, more than {KEY_BYTES_MAX}", key.len());
-            let kind = SourceProblemKind::TooLong;
-            self.problems.push(SourceProblem { key, kind, error });
-            return;
-        }
-        self.items.push(Item {
-            key: key.into_boxed_slice(),
-            path_at: u32::try_from(path_at).unwrap_or(u32::MAX), // at most KEY_BYTES_MAX
-            source,
-            first: None,
-            metadata,
-        });
-    }
-
-    fn failed(&mut self, prefix: &[u8], error: &WalkError) {
-        let key = join(prefix, &error.path);
-        let kind = SourceProblemKind::of(&error.error);
-        if kind != SourceProblemKind::Vanished || error.step == WalkStep::List {
-            self.unknown.push(key.clone());
-        }
-        self.problems.push(SourceProblem { key, kind, error: error.error.to_string() });
     }
 
     /// After sorting, so that which name is the first depends on the keys alone.
@@ -233,7 +170,7 @@ impl Scan {
     }
 }
 
-fn join(prefix: &[u8], path: &[u8]) -> Vec<u8> {
+pub(super) fn join(prefix: &[u8], path: &[u8]) -> Vec<u8> {
     match (prefix, path) {
         (prefix, b"") => prefix.to_vec(),
         (b"", path) => path.to_vec(),

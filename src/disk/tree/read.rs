@@ -105,7 +105,13 @@ impl SourceTree {
     /// Everything below the root, depth first. See [`Walk`].
     #[must_use]
     pub fn walk(self: &Arc<Self>) -> Walk {
-        Walk::new(Arc::clone(self))
+        self.walk_from(b"")
+    }
+
+    /// Everything below the directory at `path`; paths are still relative to the root.
+    #[must_use]
+    pub fn walk_from(self: &Arc<Self>, path: &[u8]) -> Walk {
+        Walk::new(Arc::clone(self), path)
     }
 
     /// The directory at `path`, which stays open as long as it is held.

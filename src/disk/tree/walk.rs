@@ -65,8 +65,8 @@ pub struct WalkError {
 }
 
 impl Walk {
-    pub(super) fn new(tree: Arc<SourceTree>) -> Self {
-        Self { tree, path: Vec::new(), frames: Vec::new(), here: None, enter: true }
+    pub(super) fn new(tree: Arc<SourceTree>, path: &[u8]) -> Self {
+        Self { tree, path: path.to_vec(), frames: Vec::new(), here: None, enter: true }
     }
 
     /// After an item that is a directory: passes over what is in it.
