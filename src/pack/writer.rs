@@ -601,6 +601,9 @@ impl Writer {
     /// As [`Writer::commit`].
     pub fn seal(&mut self) -> Result<()> {
         self.check_alive()?;
+        // The last frame is compressed while the map is hashed.
+        let flushed = self.flush_intake();
+        self.end_on_error(flushed)?;
         let map = self.live_map()?;
         let mut run = Vec::new();
         if self.frontier.size() == 0 {

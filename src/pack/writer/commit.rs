@@ -61,9 +61,7 @@ impl Writer {
     }
 
     fn try_finish_commit(&mut self, mut run: Vec<Vec<u8>>, map: Option<&SealedMap>) -> Result<()> {
-        if let Some(job) = self.intake.finish() {
-            self.submit(job)?;
-        }
+        self.flush_intake()?;
         self.drain()?;
         let lead = run.len();
         let staged = std::mem::take(&mut self.staged);

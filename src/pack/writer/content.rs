@@ -178,6 +178,14 @@ impl Writer {
         Ok(large.into_iter().map(|(_, key, name)| (key, name)).collect())
     }
 
+    /// Hands the objects that wait for a full frame to the pool.
+    pub(super) fn flush_intake(&mut self) -> Result<()> {
+        match self.intake.finish() {
+            Some(job) => self.submit(job),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn submit(&mut self, job: Job) -> Result<()> {
         self.begin_segment()?;
         let sink = Sink { out: &mut self.out, rows: &mut self.rows, path: &self.path };
