@@ -78,7 +78,11 @@ pub(crate) fn main() -> ExitCode {
     );
     let cancelled = Arc::new(AtomicBool::new(false));
     // Who only reads has nothing to clean up: a signal ends it at once.
-    if matches!(args.command, Command::Create(_) | Command::Append(_) | Command::Extract(_)) {
+    let writes = matches!(
+        args.command,
+        Command::Create(_) | Command::Append(_) | Command::Extract(_) | Command::Recover(_)
+    );
+    if writes {
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // The second one ends the process as if nothing were installed.
             let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&cancelled));
@@ -118,7 +122,7 @@ fn run(command: Command, output: &mut Output, cancelled: &Arc<AtomicBool>) -> Re
         Command::Diff(args) => diff::diff(&args, output),
         Command::Inspect(args) => inspect::inspect(&args, output),
         Command::Verify(args) => verify::verify(&args, output),
-        Command::Recover(args) => verify::recover(&args, output),
+        Command::Recover(args) => verify::recover(&args, output, cancelled),
         Command::Completions { shell } => {
             let mut script = Vec::new(); // it panics where a stream fails
             clap_complete::generate(shell, &mut Args::command(), "pefc", &mut script);

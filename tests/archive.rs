@@ -472,6 +472,24 @@ fn sources_are_files_links_and_directories() {
 }
 
 #[test]
+fn a_source_that_covers_files_of_another_is_reported() {
+    let dir = Dir::new();
+    dir.write("a/sub/both", "from a");
+    dir.write("a/sub/one", "1");
+    dir.write("b/sub/both", "from b");
+    fs::hard_link(dir.at("a/sub/one"), dir.at("b/sub/one")).unwrap();
+    let mut writer = Writer::create(dir.at("a.pefc"), write_options(1)).unwrap();
+    let sources = [top(&dir.at("a")), top(&dir.at("b"))];
+    let report = add(&mut writer, &sources, &AddOptions::default(), &NoProgress).unwrap();
+    writer.finish().unwrap();
+    let problems: Vec<_> = report.problems.iter().map(|p| (&p.key[..], p.kind)).collect();
+    assert_eq!(problems, [(&b"sub/both"[..], SourceProblemKind::Covered)]);
+    let pack = Pack::open(dir.at("a.pefc")).unwrap();
+    assert_eq!(pack.get("sub/both").unwrap().as_deref(), Some(&b"from b"[..]));
+    assert_eq!(pack.entries().count(), 3);
+}
+
+#[test]
 fn interrupting_is_an_error_and_leaves_no_pack() {
     let dir = Dir::new();
     build(&dir.at("t"), false);

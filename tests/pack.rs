@@ -418,6 +418,31 @@ fn all_that_is_intact_is_recovered() {
 }
 
 #[test]
+fn interrupting_a_recovery_leaves_no_pack() {
+    let dir = Dir::new();
+    let path = dir.file("a.pefc");
+    let mut writer = Writer::create(&path, options(1)).unwrap();
+    writer.put("a", b"a").unwrap();
+    writer.finish().unwrap();
+    let cancel = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let options = pefc::RecoverOptions { cancel: Some(cancel), ..Default::default() };
+    let error = pefc::recover(&path, &dir.file("new.pefc"), &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted);
+    assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_named_pipe_is_no_pack_and_nobody_waits_for_it() {
+    let dir = Dir::new();
+    let path = dir.file("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+    assert!(Pack::open(&path).is_err());
+    assert!(Writer::append(&path, options(1)).is_err());
+    assert!(pefc::recover(&path, &dir.file("new.pefc"), &Default::default()).is_err());
+}
+
+#[test]
 fn thousands_of_tiny_objects_share_a_frame() {
     let dir = Dir::new();
     let path = dir.file("a.pefc");

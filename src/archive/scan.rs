@@ -40,6 +40,8 @@ pub enum SourceProblemKind {
     Unsupported,
     /// Its key or its attributes are too long for the format: it is not stored.
     TooLong,
+    /// A later source has the same key: that one is stored, this one is not.
+    Covered,
 }
 
 impl SourceProblemKind {
@@ -52,6 +54,7 @@ impl SourceProblemKind {
             Self::Unreadable => "unreadable",
             Self::Unsupported => "unsupported",
             Self::TooLong => "too long",
+            Self::Covered => "covered",
         }
     }
 
@@ -75,6 +78,15 @@ pub(super) struct Item {
     /// If it is a hard link: position of the first item, in key order, that is the same file.
     pub(super) first: Option<u32>,
     pub(super) metadata: Metadata,
+}
+
+impl Item {
+    /// Whether leaving it out for `other`, of the same key, loses something. Directories are merged.
+    fn is_hidden_by(&self, other: &Self) -> bool {
+        let (own, other) = (&self.metadata, &other.metadata);
+        let are_dirs = own.kind == FileKind::Directory && other.kind == FileKind::Directory;
+        !are_dirs && (own.device, own.inode) != (other.device, other.inode)
+    }
 }
 
 /// A source, open.
@@ -136,7 +148,18 @@ impl Scan {
         // where long runs are in order.
         scan.items.sort_by(|a, b| a.key.cmp(&b.key).then(b.source.cmp(&a.source)));
         scan.problems.sort_by(|a, b| a.key.cmp(&b.key));
-        scan.items.dedup_by(|later, first| later.key == first.key);
+        let problems = &mut scan.problems;
+        scan.items.dedup_by(|covered, stays| {
+            let is_same_key = covered.key == stays.key;
+            if is_same_key && covered.is_hidden_by(stays) {
+                problems.push(SourceProblem {
+                    key: covered.key.to_vec(),
+                    kind: SourceProblemKind::Covered,
+                    error: "a later source has the same key, and is stored".to_owned(),
+                });
+            }
+            is_same_key
+        });
         scan.items.shrink_to_fit();
         scan.find_hard_links();
         Ok(scan)

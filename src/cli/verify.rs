@@ -7,6 +7,8 @@ use pefc::disk::{is_locked, is_same_file};
 use pefc::format::Rule;
 use pefc::{Pack, Problem, RecoverOptions, VerifyLevel, VerifyOptions, VerifyReport, WriteOptions};
 use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// More lines than this say nothing new.
 const LINES_MAX: usize = 20;
@@ -204,14 +206,19 @@ struct JsonDamage<'a> {
     what: &'a str,
 }
 
-pub(super) fn recover(args: &RecoverArgs, output: &mut Output) -> Result {
+pub(super) fn recover(
+    args: &RecoverArgs,
+    output: &mut Output,
+    cancelled: &Arc<AtomicBool>,
+) -> Result {
     if is_same_file(&args.bad, &args.output) {
         let what = "the new pack would replace the damaged one";
         let error = pefc::Error::new(pefc::ErrorKind::Usage, what).at(&args.output);
         return Err(error.hinting("choose another name: a damaged pack is only read").into());
     }
     let write = WriteOptions { replace: args.force, ..WriteOptions::default() };
-    let options = RecoverOptions { write, ..RecoverOptions::default() };
+    let cancel = Some(Arc::clone(cancelled));
+    let options = RecoverOptions { write, cancel, ..RecoverOptions::default() };
     let report = pefc::recover(&args.bad, &args.output, &options)?;
     if output.json() {
         output.object(&JsonRecover {

@@ -58,10 +58,19 @@ impl Vfs for RealFs {
     }
 }
 
-fn open(options: &fs::OpenOptions, path: &Path) -> io::Result<Arc<dyn File>> {
-    let file = options.open(path)?;
-    if file.metadata()?.is_dir() {
+/// Opens a file or a block device. Opening a named pipe would wait for somebody who writes to it,
+/// so nothing is waited for, and what has no positions to read at is refused.
+fn open(options: &mut fs::OpenOptions, path: &Path) -> io::Result<Arc<dyn File>> {
+    use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+    let flags = rustix::fs::OFlags::NONBLOCK.bits();
+    let file = options.custom_flags(flags.cast_signed()).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    if !kind.is_file() && !kind.is_block_device() {
+        let what = "neither a regular file nor a block device";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
     Ok(Arc::new(RealFile(file)))
 }

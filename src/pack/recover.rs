@@ -21,6 +21,7 @@ use crate::segment::{Found, Resolved, Scan, decode_record, read, read_commit};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Keys of objects whose own keys were lost begin with this; their name follows.
 pub const LOST_AND_FOUND: &str = "lost+found/";
@@ -32,6 +33,19 @@ pub struct RecoverOptions {
     pub open: OpenOptions,
     /// How to write the new pack.
     pub write: WriteOptions,
+    /// Ends the work with [`ErrorKind::Interrupted`] once it is set; no new pack is left then.
+    pub cancel: Option<Arc<AtomicBool>>,
+}
+
+impl RecoverOptions {
+    fn check_cancel(&self) -> Result<()> {
+        match &self.cancel {
+            Some(cancel) if cancel.load(Ordering::Relaxed) => {
+                Err(Error::new(ErrorKind::Interrupted, "interrupted"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Bytes of the damaged file that could not be used.
@@ -74,16 +88,16 @@ pub fn recover(damaged: &Path, new: &Path, options: &RecoverOptions) -> Result<R
     let file = options.open.machine.vfs.open_read(damaged).map_err(reading)?;
     let bytes: Arc<dyn ReadAt> =
         Arc::new(FileBytes::new(file, options.open.mapped).map_err(reading)?);
-    let mut salvage = Salvage::new(bytes, options.open.clone());
-    salvage.find_frames();
+    let mut salvage = Salvage::new(bytes, options);
+    salvage.find_frames()?;
     if salvage.found.is_empty() {
         let error = Error::new(ErrorKind::NotAPack, "no frame of a pack was found in the file");
         return Err(error.at(damaged).hinting("check that it is the right file"));
     }
-    salvage.load_frames();
-    salvage.read_log();
+    salvage.load_frames()?;
+    salvage.read_log()?;
     let pack = salvage.pack();
-    let extra = salvage.salvage_objects(&pack);
+    let extra = salvage.salvage_objects(&pack)?;
     let mut writer = Writer::create(new, options.write.clone())?;
     let mut report = RecoverReport {
         intact_frame_count: salvage.good.len() as u64,
@@ -94,7 +108,7 @@ pub fn recover(damaged: &Path, new: &Path, options: &RecoverOptions) -> Result<R
         orphan_count: 0,
         stats: WriteStats::default(),
     };
-    copy_keys(&pack, &extra, &mut writer, &mut report)?;
+    copy_keys(&pack, &extra, &mut writer, &mut report, options)?;
     if !salvage.log_is_whole {
         copy_orphans(&pack, &salvage, &mut writer, &mut report)?;
     }
@@ -105,9 +119,9 @@ pub fn recover(damaged: &Path, new: &Path, options: &RecoverOptions) -> Result<R
 }
 
 /// What was found in a damaged file.
-struct Salvage {
+struct Salvage<'o> {
     bytes: Arc<dyn ReadAt>,
-    options: OpenOptions,
+    options: &'o RecoverOptions,
     /// All frames that were found by their headers.
     found: Vec<FrameHeader>,
     /// Frames that are intact.
@@ -122,8 +136,8 @@ struct Salvage {
     log_is_whole: bool,
 }
 
-impl Salvage {
-    fn new(bytes: Arc<dyn ReadAt>, options: OpenOptions) -> Self {
+impl<'o> Salvage<'o> {
+    fn new(bytes: Arc<dyn ReadAt>, options: &'o RecoverOptions) -> Self {
         Self {
             bytes,
             options,
@@ -138,8 +152,9 @@ impl Salvage {
         }
     }
 
-    fn find_frames(&mut self) {
+    fn find_frames(&mut self) -> Result<()> {
         for found in Scan::new(&*self.bytes, 0) {
+            self.options.check_cancel()?;
             match found {
                 Found::Frame(header) => self.found.push(header),
                 Found::Segment(_) => {}
@@ -149,6 +164,7 @@ impl Salvage {
                 }
             }
         }
+        Ok(())
     }
 
     /// A pack of what is good so far.
@@ -170,10 +186,10 @@ impl Salvage {
             frame_offset: 0,
         };
         Pack {
-            frames: super::frames::FrameCache::new(self.options.cache_bytes),
+            frames: super::frames::FrameCache::new(self.options.open.cache_bytes),
             bytes: Arc::clone(&self.bytes),
             path: None,
-            options: self.options.clone(),
+            options: self.options.open.clone(),
             last: nothing,
             end: self.bytes.len(),
             torn_bytes: 0,
@@ -182,7 +198,7 @@ impl Salvage {
     }
 
     /// Loads all frames, those with references after those that they may refer to.
-    fn load_frames(&mut self) {
+    fn load_frames(&mut self) -> Result<()> {
         let is_data = |header: &FrameHeader| {
             use FrameKind::{Dictionary, Entries, Lists, Objects, Records};
             matches!(header.kind, Objects | Records | Lists | Dictionary | Entries)
@@ -195,12 +211,14 @@ impl Salvage {
             .partition(|header| header.reference_count == 0);
         let pack = self.pack();
         for header in plain {
+            self.options.check_cancel()?;
             self.load(&pack, header);
         }
         for _ in 0..=REFERENCE_DEPTH_MAX {
             let pack = self.pack();
             let before = self.bad.len();
             for header in std::mem::take(&mut referring) {
+                self.options.check_cancel()?;
                 self.load(&pack, header);
             }
             // What failed may refer to what was loaded in this round.
@@ -218,6 +236,7 @@ impl Salvage {
                 what: format!("{} frame{why}", header.kind.name()),
             });
         }
+        Ok(())
     }
 
     fn load(&mut self, pack: &Pack, header: FrameHeader) {
@@ -238,11 +257,12 @@ impl Salvage {
     }
 
     /// Replays what can be read of the log.
-    fn read_log(&mut self) {
+    fn read_log(&mut self) -> Result<()> {
         let pack = self.pack();
         let mut size = 0;
         let mut whole = true;
         for header in self.good.iter().filter(|header| header.kind == FrameKind::Entries) {
+            self.options.check_cancel()?;
             let Ok(frame) = pack.load(header.offset, REFERENCE_DEPTH_MAX) else {
                 continue;
             };
@@ -269,11 +289,12 @@ impl Salvage {
         let newest = commits.filter_map(|header| read_commit(&*self.bytes, header.offset).ok());
         let log_size = newest.map(|(_, _, commit)| commit.log_size).max();
         self.log_is_whole = whole && log_size == Some(size);
+        Ok(())
     }
 
     /// Objects that can still be had from damaged frames, if a readable entry names them and no
     /// intact frame has them.
-    fn salvage_objects(&self, pack: &Pack) -> HashMap<Hash, Vec<u8>> {
+    fn salvage_objects(&self, pack: &Pack) -> Result<HashMap<Hash, Vec<u8>>> {
         let mut extra = HashMap::new();
         let mut keep = |object: &[u8]| {
             let name = Hash::of(object);
@@ -282,6 +303,7 @@ impl Salvage {
             }
         };
         for header in &self.bad {
+            self.options.check_cancel()?;
             let Ok(payload) =
                 read(&*self.bytes, header.payload_offset(), header.stored_bytes.into())
             else {
@@ -309,7 +331,7 @@ impl Salvage {
                 _ => {}
             }
         }
-        extra
+        Ok(extra)
     }
 }
 
@@ -334,9 +356,11 @@ fn copy_keys(
     extra: &HashMap<Hash, Vec<u8>>,
     writer: &mut Writer,
     report: &mut RecoverReport,
+    options: &RecoverOptions,
 ) -> Result<()> {
     for space in [SPACE_PATH, SPACE_STORAGE, SPACE_SYSTEM] {
         for put in pack.entries_under(Key::new(space, &b""[..])) {
+            options.check_cancel()?;
             let put = put?;
             let key = Key::new(space, put.key.as_ref());
             let attributes = put.attributes.clone();
@@ -381,7 +405,7 @@ fn copy_stream<T>(result: Result<T>) -> Result<bool> {
 /// Keeps objects that no readable entry names.
 fn copy_orphans(
     pack: &Pack,
-    salvage: &Salvage,
+    salvage: &Salvage<'_>,
     writer: &mut Writer,
     report: &mut RecoverReport,
 ) -> Result<()> {
@@ -392,6 +416,7 @@ fn copy_orphans(
         }
     }
     for row in &salvage.rows {
+        salvage.options.check_cancel()?;
         let frame = pack.frame(row.place.frame_offset())?;
         if frame.header.kind == FrameKind::Dictionary {
             continue;
