@@ -55,6 +55,7 @@
 //! | `error` | the public [`Error`] |
 //! | `pack` | [`Pack`], [`Writer`], verifying, recovering |
 //! | [`archive`] | file trees into packs and out of them |
+//! | [`refs`] | which content a key stands for: in files, in SQLite |
 //!
 //! # Words
 //!
@@ -73,6 +74,7 @@ pub mod format;
 pub mod hash;
 pub mod index;
 mod pack;
+pub mod refs;
 pub mod segment;
 pub mod tree;
 

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["hash", "format", "disk", "compress", "segment"]),
     ("pack", &["hash", "chunk", "tree", "disk", "format", "compress", "segment", "index", "error"]),
     ("archive", &["hash", "chunk", "disk", "format", "error", "pack"]),
+    ("refs", &["hash", "disk", "error"]),
     // The command sees what every user of the library sees: `pefc::`. `src/cli*` is one layer.
     ("cli", &[]),
     ("main", &["cli"]),
@@ -36,7 +37,7 @@ const MACHINE: &[(&str, &[&str])] = &[
     ("std::fs", &["disk"]),
     ("std::os::unix::fs", &["disk"]),
     ("std::net", &[]),
-    ("std::time", &["disk", "cli", "main"]),
+    ("std::time", &["disk", "refs", "cli", "main"]),
     ("std::env", &["cli", "main"]),
     ("rustix", &["disk"]),
     ("libc", &["disk"]),
