@@ -7,6 +7,7 @@
 //! This layer must not know the format, names, compression or any policy.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -39,6 +40,13 @@ pub trait Vfs: Send + Sync + fmt::Debug {
 
     /// Removes a file name. Durable only after [`Vfs::sync_dir`].
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Names of what is in a directory, in no order; files and directories alike.
+    fn list_dir(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+
+    /// Creates a directory and those above it that are missing, durably. One that is there already
+    /// is left as it is.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
     /// Makes the names in `dir` durable: creations, renames and removals that have returned.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;

@@ -55,6 +55,7 @@
 //! | `error` | the public [`Error`] |
 //! | `pack` | [`Pack`], [`Writer`], verifying, recovering |
 //! | [`archive`] | file trees into packs and out of them |
+//! | [`store`] | a directory of packs without keys: contents for many refs, writers and processes |
 //!
 //! # Words
 //!
@@ -74,6 +75,7 @@ pub mod hash;
 pub mod index;
 mod pack;
 pub mod segment;
+pub mod store;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,6 +1,7 @@
 //! The machine that the process runs on: files of the operating system, its clock, its randomness.
 
 use super::{Clock, File, LockError, LockHolder, Map, Random, Vfs};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -51,6 +52,24 @@ impl Vfs for RealFs {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn list_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let parent = super::parent_dir(dir);
+        self.create_dir_all(&parent)?;
+        match fs::create_dir(dir) {
+            // Whoever was faster may not have made it durable yet.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            result => result?,
+        }
+        self.sync_dir(&parent)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

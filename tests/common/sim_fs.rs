@@ -25,6 +25,7 @@
 
 use pefc::disk::{Clock, File, LockError, LockHolder, Machine, Map, Random, Vfs, parent_dir};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -733,6 +734,20 @@ impl Vfs for SimFs {
         state.find(path)?;
         state.change_name(Some(clean(path)), None);
         Ok(())
+    }
+
+    fn list_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let state = locked(&self.state);
+        state.powered()?;
+        let dir = clean(dir);
+        let below = state.names.keys().filter_map(|name| name.strip_prefix(&dir).ok());
+        let firsts = below.filter_map(|rest| rest.components().next());
+        let names: BTreeSet<OsString> = firsts.map(|part| part.as_os_str().to_owned()).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
+        locked(&self.state).powered()
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
