@@ -55,6 +55,7 @@
 //! | `error` | the public [`Error`] |
 //! | `pack` | [`Pack`], [`Writer`], verifying, recovering |
 //! | [`archive`] | file trees into packs and out of them |
+//! | [`store`] | a directory of packs without keys: contents for many refs, writers and processes |
 //! | [`refs`] | which content a key stands for: in files, in SQLite |
 //!
 //! # Words
@@ -76,6 +77,7 @@ pub mod index;
 mod pack;
 pub mod refs;
 pub mod segment;
+pub mod store;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

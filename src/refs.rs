@@ -215,8 +215,7 @@ pub fn check_key(key: &[u8]) -> Result<()> {
         0 => Err(Error::new(ErrorKind::InvalidKey, "the key is empty")),
         1..=KEY_BYTES_MAX => Ok(()),
         _ => {
-            let what =
-                format!("the key \"{}...\" has {len} bytes", key[..32].escape_ascii());
+            let what = format!("the key \"{}...\" has {len} bytes", key[..32].escape_ascii());
             Err(Error::new(ErrorKind::InvalidKey, what))
         }
     }

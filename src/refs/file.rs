@@ -8,9 +8,7 @@ mod scan;
 
 use super::name::KeyPath;
 use super::text::{self, Journal, REF_BYTES_MAX, TextError};
-use super::{
-    Change, KeyIter, Ref, RefIter, RefStore, Token, WAIT_MS_DEFAULT, check_key,
-};
+use super::{Change, KeyIter, Ref, RefIter, RefStore, Token, WAIT_MS_DEFAULT, check_key};
 use crate::disk::{File, LockError, Machine};
 use crate::error::{Error, ErrorKind, Result};
 use scan::Scan;

@@ -8,9 +8,7 @@ mod schema;
 
 pub use import::{ImportReport, TakeOver};
 
-use super::{
-    Change, Expect, Ref, RefIter, RefStore, To, Token, WAIT_MS_DEFAULT, check_key, conflict,
-};
+use super::{Change, Ref, RefIter, RefStore, Token, WAIT_MS_DEFAULT, check_key, conflict};
 use crate::disk::Machine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
@@ -86,7 +84,7 @@ impl SqliteRefs {
     }
 
     /// Runs `read` on a connection that no one else uses.
-    fn with_reader<T>(&self, read: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Result<T> {
+    fn with_reader<T>(&self, read: impl FnOnce(&mut Connection) -> DbResult<T>) -> Result<T> {
         let kept = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let spare = kept().pop();
         let mut connection = match spare {
@@ -114,7 +112,7 @@ fn page(
     connection: &Connection,
     prefix: &[u8],
     after: &[u8],
-) -> Result<VecDeque<(Vec<u8>, Ref)>, Fault> {
+) -> DbResult<VecDeque<(Vec<u8>, Ref)>> {
     const SELECT: &str = "SELECT key, b3, size, created_at, updated_at FROM refs \
         WHERE key >= ?1 AND key > ?2 AND (?3 IS NULL OR key < ?3) ORDER BY key LIMIT ?4";
     let mut statement = connection.prepare_cached(SELECT)?;
@@ -137,7 +135,7 @@ fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The ref in the columns from `at` on.
-fn ref_of(row: &Row<'_>, at: usize) -> Result<Ref, Fault> {
+fn ref_of(row: &Row<'_>, at: usize) -> DbResult<Ref> {
     Ok(Ref {
         name: Hash::from_bytes(row.get(at)?),
         size_bytes: row.get(at + 1)?,
@@ -146,14 +144,14 @@ fn ref_of(row: &Row<'_>, at: usize) -> Result<Ref, Fault> {
     })
 }
 
-fn find(connection: &Connection, key: &[u8]) -> Result<Option<Ref>, Fault> {
+fn find(connection: &Connection, key: &[u8]) -> DbResult<Option<Ref>> {
     const SELECT: &str = "SELECT b3, size, created_at, updated_at FROM refs WHERE key = ?1";
     let mut statement = connection.prepare_cached(SELECT)?;
     statement.query_row([key], |row| Ok(ref_of(row, 0))).optional()?.transpose()
 }
 
 /// Makes one change in a transaction and gives what was there before.
-fn change(tx: &Transaction<'_>, change: &Change, now_ns: i64) -> Result<Option<Ref>, Fault> {
+fn change(tx: &Transaction<'_>, change: &Change, now_ns: i64) -> DbResult<Option<Ref>> {
     const UPSERT: &str = "INSERT INTO refs(key, b3, size, created_at, updated_at) \
         VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(key) DO UPDATE SET \
         b3 = excluded.b3, size = excluded.size, created_at = excluded.created_at, \
@@ -164,13 +162,8 @@ fn change(tx: &Transaction<'_>, change: &Change, now_ns: i64) -> Result<Option<R
     }
     match change.result(before.as_ref(), now_ns) {
         Some(new) if before != Some(new) => {
-            let row = (
-                &change.key,
-                new.name.as_bytes(),
-                new.size_bytes,
-                new.created_ns,
-                new.updated_ns,
-            );
+            let row =
+                (&change.key, new.name.as_bytes(), new.size_bytes, new.created_ns, new.updated_ns);
             tx.prepare_cached(UPSERT)?.execute(row)?;
         }
         None if before.is_some() => {
@@ -194,11 +187,11 @@ impl RefStore for SqliteRefs {
         }
         let now_ns = self.options.machine.clock.now_ns();
         let mut writer = self.writer();
-        let run = |writer: &mut Connection| -> Result<_, Fault> {
+        let run = |writer: &mut Connection| -> DbResult<_> {
             // Immediate: what the expectations are held to can't change before the commit.
             let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let before = changes.iter().map(|one| change(&tx, one, now_ns));
-            let before = before.collect::<Result<Vec<_>, Fault>>()?;
+            let before = before.collect::<DbResult<Vec<_>>>()?;
             tx.commit().map_err(Fault::Commit)?;
             Ok(before)
         };
@@ -256,7 +249,7 @@ impl RefStore for SqliteRefs {
         }
         let new = schema::new_token(&self.options.machine, &self.path)?;
         let mut writer = self.writer();
-        let run = |writer: &mut Connection| -> Result<_, Fault> {
+        let run = |writer: &mut Connection| -> DbResult<_> {
             let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let token = match schema::token(&tx)? {
                 Some(token) => token,
@@ -271,7 +264,7 @@ impl RefStore for SqliteRefs {
 
 /// A connection with our settings.
 fn connect(path: &Path, wait_ms: u64) -> Result<Connection> {
-    let opened = || -> Result<Connection, Fault> {
+    let opened = || -> DbResult<Connection> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(std::time::Duration::from_millis(wait_ms))?;
         schema::configure(&connection)?;
@@ -279,6 +272,8 @@ fn connect(path: &Path, wait_ms: u64) -> Result<Connection> {
     };
     opened().map_err(|error| error.into_error(path))
 }
+
+type DbResult<T> = std::result::Result<T, Fault>;
 
 /// What goes wrong with a database, before it is told to the user.
 #[derive(Debug)]

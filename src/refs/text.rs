@@ -106,9 +106,10 @@ fn decode<T>(
     let mut lines = text.lines();
     let head = lines.next().unwrap_or_default();
     if head != REF_HEAD && head != JOURNAL_HEAD {
-        let newer = HEAD_STEMS.iter().filter_map(|stem| head.strip_prefix(stem)).any(|version| {
-            version.parse::<u32>().is_ok_and(|version| version > 1)
-        });
+        let newer = HEAD_STEMS
+            .iter()
+            .filter_map(|stem| head.strip_prefix(stem))
+            .any(|version| version.parse::<u32>().is_ok_and(|version| version > 1));
         return Err(if newer && is_checked(text) { TextError::Newer } else { TextError::Damaged });
     }
     body(&mut lines).ok_or(TextError::Damaged)

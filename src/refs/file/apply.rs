@@ -2,8 +2,8 @@
 //!
 //! The caller of everything here holds the writers' lock. `spec/refs.md` 6.
 
-use super::super::text::{self, Journal};
 use super::super::name::{key_from_text, key_to_text};
+use super::super::text::{self, Journal};
 use super::super::{Change, Ref, Token, conflict};
 use super::{FileRefs, Locked, is_absent};
 use crate::disk::{File, parent_dir};
@@ -243,7 +243,9 @@ impl FileRefs {
         let path = self.dir.join("token");
         let found = self.read_small(&path)?.and_then(|bytes| String::from_utf8(bytes).ok());
         let is_token = |text: &str| {
-            text.len() == 33 && text.ends_with('\n') && text[..32].bytes().all(|b| b.is_ascii_hexdigit())
+            text.len() == 33
+                && text.ends_with('\n')
+                && text[..32].bytes().all(|b| b.is_ascii_hexdigit())
         };
         if let Some(text) = found.filter(|text| is_token(text)) {
             return Ok(Token(text.trim_end().to_owned()));

@@ -173,7 +173,8 @@ impl<'a> Scan<'a> {
                 key.push(b'/');
                 let overlaps = key.starts_with(&self.prefix) || self.prefix.starts_with(&key);
                 // All keys in it begin so: they are behind `after` or it is among them.
-                overlaps && after.is_none_or(|after| key.as_slice() > after || after.starts_with(&key))
+                overlaps
+                    && after.is_none_or(|after| key.as_slice() > after || after.starts_with(&key))
             } else {
                 is_wanted(&key, &self.prefix, after)
             };

@@ -1,7 +1,7 @@
 //! Taking over the table of the old layout: `storage(key, data, created_at, updated_at)`.
 
 use super::super::{Change, Expect, Ref, To, check_key};
-use super::{Fault, SqliteRefs, change, schema};
+use super::{DbResult, Fault, SqliteRefs, change, schema};
 use crate::error::Result;
 use crate::hash::Hash;
 use rusqlite::types::ValueRef;
@@ -61,7 +61,7 @@ impl SqliteRefs {
     pub fn import_old_values(&self, target: &mut dyn TakeOver) -> Result<ImportReport> {
         let now_ns = self.options.machine.clock.now_ns();
         let mut writer = self.writer();
-        let mut run = |writer: &mut Connection| -> Result<ImportReport, Fault> {
+        let mut run = |writer: &mut Connection| -> DbResult<ImportReport> {
             let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             if !is_due(&tx)? {
                 return Ok(ImportReport::default());
@@ -76,18 +76,14 @@ impl SqliteRefs {
     }
 }
 
-fn is_due(connection: &Connection) -> Result<bool, Fault> {
+fn is_due(connection: &Connection) -> DbResult<bool> {
     if schema::get(connection, "old_table")?.is_some() {
         return Ok(false);
     }
     Ok(connection.table_exists(None, "storage")?)
 }
 
-fn import(
-    tx: &Transaction<'_>,
-    target: &mut dyn TakeOver,
-    now_ns: i64,
-) -> Result<ImportReport, Fault> {
+fn import(tx: &Transaction<'_>, target: &mut dyn TakeOver, now_ns: i64) -> DbResult<ImportReport> {
     let mut report = ImportReport::default();
     let mut statement = tx.prepare(SELECT)?;
     let mut rows = statement.query([])?;
@@ -117,7 +113,7 @@ fn import(
 }
 
 /// The data of a row as bytes: text as UTF-8, numbers as SQLite prints them.
-fn data_of(row: &Row<'_>) -> Result<Option<Vec<u8>>, Fault> {
+fn data_of(row: &Row<'_>) -> DbResult<Option<Vec<u8>>> {
     Ok(match row.get_ref(1)? {
         ValueRef::Null => None,
         ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Some(bytes.to_vec()),

@@ -1,7 +1,7 @@
 //! The schema of a database of refs, its versions, and the settings of a connection.
 
 use super::super::Token;
-use super::Fault;
+use super::{DbResult, Fault};
 use crate::disk::Machine;
 use crate::error::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
@@ -49,7 +49,7 @@ CREATE VIEW refs_text AS SELECT
 ";
 
 /// Settings that a connection has and the file has not.
-pub(super) fn configure(connection: &Connection) -> Result<(), Fault> {
+pub(super) fn configure(connection: &Connection) -> DbResult<()> {
     let version = rusqlite::version_number();
     if version < SQLITE_VERSION_MIN {
         let what = format!("this program was built with SQLite {}", rusqlite::version());
@@ -65,7 +65,7 @@ pub(super) fn configure(connection: &Connection) -> Result<(), Fault> {
 }
 
 /// Makes the schema in a database that has none, and refuses one that is not ours or newer.
-pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
+pub(super) fn prepare(connection: &mut Connection) -> DbResult<()> {
     if is_current(connection)? {
         return Ok(());
     }
@@ -83,7 +83,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), Fault> {
 }
 
 /// Whether the schema is there; an error if it can't be ours.
-fn is_current(connection: &Connection) -> Result<bool, Fault> {
+fn is_current(connection: &Connection) -> DbResult<bool> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get(0));
     let (application, version): (i32, i32) = (number("application_id")?, number("user_version")?);
     match (application, version) {
@@ -97,7 +97,7 @@ fn is_current(connection: &Connection) -> Result<bool, Fault> {
             let strangers: Vec<String> = connection
                 .prepare("SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' AND tbl_name <> 'storage'")?
                 .query_map([], |row| row.get(0))?
-                .collect::<Result<_, _>>()?;
+                .collect::<rusqlite::Result<_>>()?;
             match strangers.first() {
                 None => Ok(false),
                 Some(name) => Err(foreign(format!("it has a table or index named \"{name}\""))),
@@ -112,11 +112,11 @@ fn foreign(because: String) -> Fault {
     Error::new(ErrorKind::NotADatabase, what).into()
 }
 
-pub(super) fn token(connection: &Connection) -> Result<Option<Token>, Fault> {
+pub(super) fn token(connection: &Connection) -> DbResult<Option<Token>> {
     get(connection, "token").map(|token| token.map(Token))
 }
 
-pub(super) fn set_token(connection: &Connection, token: String) -> Result<Token, Fault> {
+pub(super) fn set_token(connection: &Connection, token: String) -> DbResult<Token> {
     set(connection, "token", &token)?;
     Ok(Token(token))
 }
@@ -128,12 +128,12 @@ pub(super) fn new_token(machine: &Machine, path: &Path) -> Result<String> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-pub(super) fn get(connection: &Connection, name: &str) -> Result<Option<String>, Fault> {
+pub(super) fn get(connection: &Connection, name: &str) -> DbResult<Option<String>> {
     let mut statement = connection.prepare_cached("SELECT value FROM pefc WHERE name = ?1")?;
     Ok(statement.query_row([name], |row| row.get(0)).optional()?)
 }
 
-pub(super) fn set(connection: &Connection, name: &str, value: &str) -> Result<(), Fault> {
+pub(super) fn set(connection: &Connection, name: &str, value: &str) -> DbResult<()> {
     let upsert = "INSERT INTO pefc(name, value) VALUES(?1, ?2) \
         ON CONFLICT(name) DO UPDATE SET value = excluded.value";
     connection.prepare_cached(upsert)?.execute((name, value))?;
