@@ -149,7 +149,7 @@ impl FileRefs {
         let reading = |error| Error::io("reading refs", path, error);
         let file = match self.options.machine.vfs.open_read(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(reading(error)),
         };
         let len = file.len().map_err(reading)?;

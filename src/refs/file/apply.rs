@@ -47,7 +47,8 @@ impl FileRefs {
         if let Some(journal) = &journal {
             self.carry_out(journal)?;
         }
-        self.clear_note(locked)
+        self.clear_note(locked);
+        Ok(())
     }
 
     /// Holds the changes to what is there. Gives what each key stood for before its change, and what
@@ -79,7 +80,8 @@ impl FileRefs {
         if let [(key, value)] = journal.as_slice() {
             self.note(locked, &key_to_text(key))?;
             self.write_one(key, value.as_ref())?;
-            return self.clear_note(locked);
+            self.clear_note(locked);
+            return Ok(());
         }
         self.note(locked, BATCH)?;
         let text = text::encode_journal(journal);
@@ -87,7 +89,7 @@ impl FileRefs {
         // From here on it is done: readers look into the journal, and a crash, a full disk or a
         // failure leaves it to the next writer, who tells what is wrong.
         if self.carry_out(journal).is_ok() {
-            self.clear_note(locked)?;
+            self.clear_note(locked);
         }
         Ok(())
     }
@@ -99,9 +101,9 @@ impl FileRefs {
         noted.map_err(|error| Error::io("writing the lock", &self.dir.join("lock"), error))
     }
 
-    fn clear_note(&self, locked: &Locked<'_>) -> Result<()> {
-        let cleared = locked.file.set_len(0);
-        cleared.map_err(|error| Error::io("writing the lock", &self.dir.join("lock"), error))
+    /// A note that stays makes the next writer sync again what is durable: no reason to fail.
+    fn clear_note(&self, locked: &Locked<'_>) {
+        let _ = locked.file.set_len(0);
     }
 
     fn write_one(&self, key: &[u8], value: Option<&Ref>) -> Result<()> {

@@ -4,7 +4,7 @@ use super::super::Ref;
 use super::super::name::{DIR_SUFFIX, part_from_name};
 use super::FileRefs;
 use crate::error::{Error, ErrorKind, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What is in a directory of keys.
@@ -121,9 +121,14 @@ impl<'a> Scan<'a> {
     fn start(&mut self) -> Result<()> {
         // The journal first, as when reading one key.
         let journal = self.refs.read_journal()?.unwrap_or_default();
+        let told: BTreeSet<PathBuf> =
+            journal.iter().map(|(key, _)| self.refs.path_of(key)).collect();
         let long = self.refs.dir.join("long");
         for name in self.list(&long)? {
             let path = long.join(&name);
+            if told.contains(&path) {
+                continue; // the file may not be whole yet
+            }
             if let Some((key, value)) = self.refs.read_ref(&path)? {
                 if self.refs.path_of(&key) != path {
                     let what = "the file holds a key that belongs elsewhere";

@@ -36,10 +36,10 @@ pub struct ImportReport {
 /// Times were written as numbers of seconds, or as text by `CURRENT_TIMESTAMP`.
 const SELECT: &str = "SELECT CAST(key AS BLOB), data, \
     CASE typeof(created_at) WHEN 'integer' THEN created_at * 1000000000 \
-        WHEN 'real' THEN CAST(created_at * 1e9 AS INTEGER) \
+        WHEN 'real' THEN CAST(created_at * 1e6 AS INTEGER) * 1000 \
         ELSE unixepoch(created_at) * 1000000000 END, \
     CASE typeof(updated_at) WHEN 'integer' THEN updated_at * 1000000000 \
-        WHEN 'real' THEN CAST(updated_at * 1e9 AS INTEGER) \
+        WHEN 'real' THEN CAST(updated_at * 1e6 AS INTEGER) * 1000 \
         ELSE unixepoch(updated_at) * 1000000000 END \
     FROM storage";
 
