@@ -57,6 +57,7 @@
 //! | [`archive`] | file trees into packs and out of them |
 //! | [`store`] | a directory of packs without keys: contents for many refs, writers and processes |
 //! | [`refs`] | which content a key stands for: in files, in SQLite |
+//! | [`storage`] | values under keys: store, retrieve, delete, list; four backends |
 //!
 //! # Words
 //!
@@ -77,6 +78,7 @@ pub mod index;
 mod pack;
 pub mod refs;
 pub mod segment;
+pub mod storage;
 pub mod store;
 pub mod tree;
 
