@@ -71,7 +71,7 @@ pub struct CollectReport {
 }
 
 /// Gives every content that a root needs to its second argument.
-pub(super) type Mark<'m> = dyn FnMut(&Root, &mut dyn FnMut(Hash)) -> Result<()> + 'm;
+pub type Mark<'m> = dyn FnMut(&Root, &mut dyn FnMut(Hash)) -> Result<()> + 'm;
 
 /// What is to be kept.
 pub(super) enum Keep<'k, 'm> {
