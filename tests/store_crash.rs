@@ -61,7 +61,7 @@ fn collect(store: &ContentStore, refs: &Refs) -> Result<()> {
         refs.keys().for_each(|name| each(*name));
         Ok(())
     };
-    let options = CollectOptions { dead_percent: 0, ..CollectOptions::default() };
+    let options = CollectOptions { dead_percent: 20, overhead_bytes: 700, dry_run: false };
     let report = store.collect(&options, mark, &mut |_| false)?;
     assert_eq!(report.waiting_for, 0);
     assert!(report.missing.is_empty() && report.damaged.is_empty(), "{report:?}");
@@ -142,6 +142,8 @@ fn recover(fs: &SimFs, refs: &mut Refs) -> Result<()> {
 #[derive(Default)]
 struct Visited {
     disks: HashSet<blake3::Hash>,
+    /// Disks, together with what had to be there.
+    checks: HashSet<(blake3::Hash, Vec<Hash>)>,
     recoveries: usize,
 }
 
@@ -152,7 +154,8 @@ fn after_crash(
     visited: &mut Visited,
     context: &dyn Fn() -> String,
 ) {
-    if !visited.disks.insert(disk_hash(disk)) {
+    visited.disks.insert(disk_hash(disk));
+    if !visited.checks.insert((disk_hash(disk), refs.keys().copied().collect())) {
         return;
     }
     match open(&disk.fork()) {
@@ -190,31 +193,34 @@ fn after_crash(
 
 fn crash_everywhere(name: &str, steps: &[Step], least: usize) {
     let mut visited = Visited::default();
-    let dry = SimFs::with_sector(1, 512);
+    for sector in [64, 512] {
+        crash_with_sector(name, steps, sector, &mut visited);
+    }
+    let seen = visited.disks.len();
+    println!("{name}: {seen} disks, {} recoveries", visited.recoveries);
+    assert!(seen >= least, "only {seen} disks were visited");
+}
+
+fn crash_with_sector(name: &str, steps: &[Step], sector: usize, visited: &mut Visited) {
+    let dry = SimFs::with_sector(1, sector);
     run(&dry, steps, &mut Refs::new()).unwrap();
     let calls = dry.call_count();
     for call in 0..=calls {
-        let (fs, mut refs) = (SimFs::with_sector(1, 512), Refs::new());
+        let (fs, mut refs) = (SimFs::with_sector(1, sector), Refs::new());
         fs.fail_at(call, Fault::Crash);
         let result = run(&fs, steps, &mut refs);
         assert!(call < calls || result.is_ok());
         let context = || format!("{name}, call {call}: {:?}", fs.trace().last());
         for stale_blocks in [false, true] {
-            let plan = CrashPlan { seed: call, exhaustive: 5, samples: 12, stale_blocks };
+            let plan = CrashPlan { seed: call, exhaustive: 6, samples: 40, stale_blocks };
             for (number, disk) in fs.crash_states(plan).enumerate() {
                 let depth_two = number == 0 || (call + number as u64).is_multiple_of(16);
-                after_crash(&disk, &refs, depth_two, &mut visited, &context);
+                after_crash(&disk, &refs, depth_two, visited, &context);
             }
         }
         // Only the process was killed.
-        after_crash(&fs.fork(), &refs, false, &mut visited, &context);
+        after_crash(&fs.fork(), &refs, false, visited, &context);
     }
-    println!(
-        "{name}: {calls} calls, {} disks, {} recoveries",
-        visited.disks.len(),
-        visited.recoveries
-    );
-    assert!(visited.disks.len() >= least, "only {} disks were visited", visited.disks.len());
 }
 
 fn content(seed: u64) -> Vec<u8> {
@@ -234,7 +240,7 @@ fn put_and_commit() {
         Step::Put(0, contents(4..12)),
         Step::Put(0, contents(12..13)),
     ];
-    crash_everywhere("put", &steps, 300);
+    crash_everywhere("put", &steps, 500);
 }
 
 #[test]
@@ -246,7 +252,7 @@ fn two_writers_that_put_the_same() {
         Step::Put(1, contents(2..6)),
         Step::Put(0, contents(4..6)),
     ];
-    crash_everywhere("two writers", &steps, 300);
+    crash_everywhere("two writers", &steps, 700);
 }
 
 #[test]
@@ -264,7 +270,7 @@ fn collect_and_go_on() {
         Step::Forget(contents(0..9)),
         Step::Collect(0),
     ];
-    crash_everywhere("collect", &steps, 700);
+    crash_everywhere("collect", &steps, 1200);
 }
 
 #[test]
@@ -275,7 +281,7 @@ fn merge_small_segments() {
         steps.push(Step::Put(0, vec![noise(round, 3100)]));
     }
     steps.extend([Step::Merge(0), Step::Put(0, contents(0..2)), Step::Merge(0)]);
-    crash_everywhere("merge", &steps, 300);
+    crash_everywhere("merge", &steps, 800);
 }
 
 /// A content that another writer has committed is visible before it is on disk. Who relied on it
