@@ -205,6 +205,8 @@ impl Writer {
             vfs.create_new(&temporary).map_err(|e| Error::io("creating the pack", &path, e))?;
         // Locked before it has its name: nobody gets in between.
         let locked = match file.try_lock() {
+            // Unless someone who clears up took it for a left-over before it was locked.
+            Ok(()) if vfs.open_read(&temporary).is_err() => Err(Error::locked(&path, None)),
             Ok(()) => Ok(()),
             Err(LockError::Held(holder)) => Err(Error::locked(&path, holder)),
             Err(LockError::Io(error)) => Err(Error::io("locking the pack", &path, error)),
