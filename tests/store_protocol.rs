@@ -18,9 +18,9 @@ mod common;
 
 use common::oracle::noise;
 use common::sim_fs::{SimFs, SplitMix64};
+use pefc::Hash;
 use pefc::disk::{File, LockError, Machine, Map, Vfs};
 use pefc::store::{CollectOptions, ContentStore, Root, StoreOptions};
-use pefc::Hash;
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -497,6 +497,15 @@ impl File for StepwiseFile {
     fn try_lock(&self) -> Result<(), LockError> {
         self.scheduler.turn();
         if self.blind { Ok(()) } else { self.file.try_lock() }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.scheduler.turn();
+        self.file.unlock()
+    }
+
+    fn has_name(&self, path: &Path) -> io::Result<bool> {
+        self.file.has_name(path)
     }
 
     fn map(&self, len: u64) -> io::Result<Option<Map>> {

@@ -423,16 +423,16 @@ impl Writer {
         Ok(content)
     }
 
-    /// Puts content of at most 1 MiB without a key, unless the pack has it: found by its name alone.
+    /// Puts content without a key, unless the pack has it: found by its name alone.
     /// `name` must be its name; another one is found before the commit if writes are verified.
     ///
     /// # Errors
-    /// As [`Writer::put`]; [`ErrorKind::Limit`] if it is longer.
+    /// As [`Writer::put`].
     pub(crate) fn put_object(&mut self, name: Hash, content: &[u8]) -> Result<()> {
         self.check_alive()?;
         if content.len() > WHOLE_BYTES_MAX {
-            let what = format!("{} bytes in one piece, more than {WHOLE_BYTES_MAX}", content.len());
-            return Err(Error::new(ErrorKind::Limit, what));
+            // Larger ones are stored in one piece too, where no place to cut was found in them.
+            return self.put_object_stream(content).map(drop);
         }
         self.stats.content_bytes += content.len() as u64;
         self.add_object(name, content)

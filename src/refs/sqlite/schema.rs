@@ -139,3 +139,14 @@ pub(super) fn set(connection: &Connection, name: &str, value: &str) -> DbResult<
     connection.prepare_cached(upsert)?.execute((name, value))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::SCHEMA;
+
+    #[test]
+    fn the_specification_has_the_same_schema() {
+        let spec = include_str!("../../../spec/refs.md");
+        assert!(spec.contains(&format!("```sql{SCHEMA}```")));
+    }
+}
