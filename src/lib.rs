@@ -55,6 +55,9 @@
 //! | `error` | the public [`Error`] |
 //! | `pack` | [`Pack`], [`Writer`], verifying, recovering |
 //! | [`archive`] | file trees into packs and out of them |
+//! | [`store`] | a directory of packs without keys: contents for many refs, writers and processes |
+//! | [`refs`] | which content a key stands for: in files, in SQLite |
+//! | [`storage`] | values under keys: store, retrieve, delete, list; four backends |
 //!
 //! # Words
 //!
@@ -73,7 +76,10 @@ pub mod format;
 pub mod hash;
 pub mod index;
 mod pack;
+pub mod refs;
 pub mod segment;
+pub mod storage;
+pub mod store;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,14 +1,17 @@
 //! A pack, opened for reading.
 
+mod contents;
 mod cursor;
 mod frames;
 mod key;
 mod object;
 mod recover;
+mod refresh;
 mod units;
 mod verify;
 mod writer;
 
+pub(crate) use contents::{Use, Whole};
 pub use cursor::{Entries, Keys};
 pub use key::Key;
 pub use object::ObjectReader;
@@ -81,7 +84,7 @@ pub struct Pack {
     end: u64,
     torn_bytes: u64,
     units: Vec<Unit>,
-    frames: FrameCache,
+    frames: Arc<FrameCache>,
 }
 
 /// A generation: the state of the pack at a seal.
@@ -155,7 +158,7 @@ impl Pack {
     ) -> Result<Self> {
         let units = units::open_units(&bytes, &committed)?;
         Ok(Self {
-            frames: FrameCache::new(options.cache_bytes),
+            frames: Arc::new(FrameCache::new(options.cache_bytes)),
             bytes,
             path,
             options,
@@ -164,6 +167,15 @@ impl Pack {
             torn_bytes: committed.torn_bytes,
             units,
         })
+    }
+
+    /// The pack as it is now, if anything was committed since it was opened; `None` if nothing was.
+    /// Costs what is new, not what is there, and shares decoded frames with this one.
+    ///
+    /// # Errors
+    /// As [`Pack::open`]; [`ErrorKind::Usage`] for a pack in memory.
+    pub fn refreshed(&self) -> Result<Option<Self>> {
+        refresh::refreshed(self)
     }
 
     /// The same pack as it was at generation `number`.
@@ -408,6 +420,16 @@ impl Pack {
     #[must_use]
     pub fn keys_under<'k>(&self, prefix: impl Into<Key<'k>>) -> Keys<'_> {
         Keys::new(self, prefix.into().encode())
+    }
+
+    /// [`Pack::entries_under`], from the first key on that is not less than `from`.
+    pub(crate) fn entries_from(&self, prefix: &Key<'_>, from: &Key<'_>) -> Entries<'_> {
+        Entries::new(self, prefix.encode()).starting(from.encode())
+    }
+
+    /// [`Pack::keys_under`], from the first key on that is not less than `from`.
+    pub(crate) fn keys_from(&self, prefix: &Key<'_>, from: &Key<'_>) -> Keys<'_> {
+        Keys::new(self, prefix.encode()).starting(from.encode())
     }
 
     /// The newest commit.
