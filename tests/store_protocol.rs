@@ -18,9 +18,9 @@ mod common;
 
 use common::oracle::noise;
 use common::sim_fs::{SimFs, SplitMix64};
+use pefc::Hash;
 use pefc::disk::{File, LockError, Machine, Map, Vfs};
 use pefc::store::{CollectOptions, ContentStore, Root, StoreOptions};
-use pefc::Hash;
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;

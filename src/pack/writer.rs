@@ -422,8 +422,9 @@ impl Writer {
         Ok(content)
     }
 
-    /// Puts content of at most 1 MiB without a key, unless the pack has it: found by its name alone.
-    /// `name` must be its name; another one is found before the commit if writes are verified.
+    /// Puts content of at most 1 MiB without a key: found by its name alone. `name` must be its name;
+    /// another one is found before the commit if writes are verified. The caller has asked whether the
+    /// pack [`Writer::holds`] it.
     ///
     /// # Errors
     /// As [`Writer::put`]; [`ErrorKind::Limit`] if it is longer.
@@ -434,7 +435,7 @@ impl Writer {
             return Err(Error::new(ErrorKind::Limit, what));
         }
         self.stats.content_bytes += content.len() as u64;
-        self.add_object(name, content)
+        self.add_new_object(name, content)
     }
 
     /// Puts what `content` yields without a key, of any length.
