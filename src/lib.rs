@@ -49,6 +49,7 @@
 //! | [`tree`] | Merkle trees: the log, the map of what is live |
 //! | [`disk`] | files, directories, locks, the clock, randomness; the only unsafe code |
 //! | [`mod@format`] | the layouts, as pure functions over bytes |
+//! | [`proof`] | signed notes and proof files, checked without a pack |
 //! | [`compress`] | zstd within the limits of the format |
 //! | [`segment`] | frames of a file: reading one, walking all, finding what is committed |
 //! | [`index`] | index sections, read in place |
@@ -73,6 +74,7 @@ pub mod format;
 pub mod hash;
 pub mod index;
 mod pack;
+pub mod proof;
 pub mod segment;
 pub mod tree;
 

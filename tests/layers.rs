@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tree", &[]),
     ("disk", &[]),
     ("format", &["hash"]),
+    ("proof", &["hash", "tree", "format"]),
     ("compress", &["hash", "format"]),
     ("segment", &["hash", "format", "disk", "compress"]),
     ("index", &["hash", "format", "disk", "segment"]),
