@@ -5,6 +5,7 @@ mod frames;
 mod key;
 mod object;
 mod recover;
+mod signatures;
 mod units;
 mod verify;
 mod writer;
@@ -14,7 +15,7 @@ pub use key::Key;
 pub use object::ObjectReader;
 pub use recover::{Damage, LOST_AND_FOUND, RecoverOptions, RecoverReport, recover};
 pub use verify::{Checked, Problem, VerifyLevel, VerifyOptions, VerifyReport};
-pub use writer::{WriteOptions, WriteStats, Writer};
+pub use writer::{SealSigner, Signers, WriteOptions, WriteStats, Writer};
 
 use crate::disk::{FileBytes, Machine, ReadAt};
 use crate::error::{Error, ErrorKind, Result};

@@ -22,7 +22,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("segment", &["hash", "format", "disk", "compress"]),
     ("index", &["hash", "format", "disk", "segment"]),
     ("error", &["hash", "format", "disk", "compress", "segment"]),
-    ("pack", &["hash", "chunk", "tree", "disk", "format", "compress", "segment", "index", "error"]),
+    (
+        "pack",
+        &[
+            "hash", "chunk", "tree", "disk", "format", "proof", "compress", "segment", "index",
+            "error",
+        ],
+    ),
     ("archive", &["hash", "chunk", "disk", "format", "error", "pack"]),
     // The command sees what every user of the library sees: `pefc::`. `src/cli*` is one layer.
     ("cli", &[]),

@@ -7,6 +7,7 @@ mod intake;
 mod live;
 mod out;
 mod pool;
+mod sign;
 mod similar;
 
 use super::key::Key;
@@ -16,7 +17,9 @@ use crate::chunk::WHOLE_BYTES_MAX;
 use crate::compress::LEVEL_DEFAULT;
 use crate::disk::{FileBytes, Latched, LockError, Machine, parent_dir};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::commit::Section;
 use crate::format::entry::{Attributes, Content, Delete, Entry, Genesis, Put, RawPairs};
+use crate::format::frame::FrameKind;
 use crate::format::index::ObjectRow;
 use crate::format::segment::Layout;
 use crate::format::{ENTRY_BYTES_MAX, EntryPlace};
@@ -29,6 +32,7 @@ use live::Overlay;
 use out::{OpenSegment, Out};
 use pool::Pool;
 use sha2::{Digest, Sha256};
+pub use sign::{SealSigner, Signers};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -65,6 +69,10 @@ pub struct WriteOptions {
     pub time_s: Option<u64>,
     /// Name of a new log in checkpoints; empty for one made of its nonce.
     pub origin: String,
+    /// Who must sign a new log; none by default.
+    pub signers: Signers,
+    /// Signs every seal that this writer makes, in the commit of the seal.
+    pub signer: Option<Arc<dyn SealSigner>>,
     /// Whether [`Writer::create`] may replace an existing file.
     pub replace: bool,
 }
@@ -81,6 +89,8 @@ impl Default for WriteOptions {
             sha256: false,
             time_s: None,
             origin: String::new(),
+            signers: Signers::default(),
+            signer: None,
             replace: false,
         }
     }
@@ -136,6 +146,12 @@ pub struct Writer {
     overlay: Overlay,
     /// Entries of the next commit by space and key.
     staged: BTreeMap<Vec<u8>, Staged>,
+    /// Changes of signers of the next commit.
+    signer_entries: Vec<Vec<u8>>,
+    /// The genesis that this writer wrote.
+    genesis: Option<Vec<u8>>,
+    /// The newest frame of signatures.
+    signatures: Option<Section>,
     /// Names of objects that this writer has stored.
     known: HashSet<Hash>,
     /// Objects in frames since the last footer.
@@ -175,6 +191,7 @@ impl Writer {
     /// [`ErrorKind::AlreadyExists`] unless [`WriteOptions::replace`] is set, [`ErrorKind::ReadOnly`],
     /// [`ErrorKind::NoSpace`].
     pub fn create(path: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
+        options.signers.check()?;
         let path = path.as_ref().to_owned();
         let vfs = Arc::clone(&options.machine.vfs);
         match vfs.open_read(&path) {
@@ -275,6 +292,9 @@ impl Writer {
             base: None,
             overlay: BTreeMap::new(),
             staged: BTreeMap::new(),
+            signer_entries: Vec::new(),
+            genesis: None,
+            signatures: None,
             known: HashSet::new(),
             rows: Vec::new(),
             segment_has_commits: false,
@@ -311,6 +331,8 @@ impl Writer {
             Some(footer) => footer.frame_offset,
             None => 0,
         };
+        let footer = committed.footer.as_ref().and_then(|commit| commit.footer.as_ref());
+        self.signatures = footer.and_then(|footer| footer.section(FrameKind::Signatures)).copied();
         self.segment_has_commits = !committed.tail.is_empty() || last.footer.is_none();
         let base = self.open_base()?;
         if let Some(generation) = base.newest_generation()? {
@@ -591,6 +613,7 @@ impl Writer {
             random.map_err(|error| Error::io("random bytes", &self.path, error))?;
             run.push(self.genesis(nonce));
         }
+        run.append(&mut self.signer_entries);
         self.finish_commit(run, None)
     }
 
@@ -611,6 +634,7 @@ impl Writer {
                 .fill(&mut nonce);
             run.push(self.genesis(nonce));
         }
+        run.append(&mut self.signer_entries);
         self.finish_commit(run, Some(&map))
     }
 
@@ -618,8 +642,8 @@ impl Writer {
         let genesis = Genesis {
             origin: Cow::Borrowed(&self.options.origin),
             nonce,
-            threshold: 0,
-            vkeys: Vec::new(),
+            threshold: self.options.signers.threshold,
+            vkeys: self.options.signers.vkeys(),
             params: RawPairs::default(),
         };
         Entry::Genesis(genesis).encode()

@@ -66,6 +66,9 @@ impl Writer {
         }
         self.drain()?;
         let lead = run.len();
+        if self.frontier.size() == 0 {
+            self.genesis = run.first().cloned();
+        }
         let staged = std::mem::take(&mut self.staged);
         let mut keys = Vec::with_capacity(staged.len());
         for (key, staged) in staged {
@@ -79,6 +82,7 @@ impl Writer {
         let places = self.write_entries(&run)?;
         if map.is_some() {
             self.seal = places.last().copied();
+            self.sign_seal()?;
         }
         let direct = !self.segment_has_commits;
         for ((key, staged), place) in keys.into_iter().zip(&places[lead.min(places.len())..]) {
@@ -242,6 +246,10 @@ impl Writer {
         footer: Option<Footer>,
     ) -> Result<()> {
         let is_footer = footer.is_some();
+        let footer = footer.map(|mut footer| {
+            footer.sections.extend(self.signatures); // its kind is the highest
+            footer
+        });
         if is_footer && self.temporary.is_none() {
             // A footer proves that all before it was on disk: so it is, first. (A new pack is not
             // visible before its only sync.)
