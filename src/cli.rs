@@ -7,7 +7,9 @@ mod diff;
 mod extract;
 mod inspect;
 mod output;
+mod prove;
 mod read;
+mod sign;
 mod stdin;
 mod verify;
 mod write;
@@ -28,6 +30,8 @@ enum Outcome {
     Partial,
     /// A pack that is intact; nobody vouches for who made it.
     NotAuthenticated,
+    /// Proven: it is not there.
+    Absent,
     /// A pack that is damaged.
     Damaged,
 }
@@ -38,6 +42,7 @@ impl Outcome {
             Self::Done => 0,
             Self::Partial => 1,
             Self::NotAuthenticated => 4,
+            Self::Absent => 5,
             Self::Damaged => 20,
         }
     }
@@ -119,6 +124,11 @@ fn run(command: Command, output: &mut Output, cancelled: &Arc<AtomicBool>) -> Re
         Command::Inspect(args) => inspect::inspect(&args, output),
         Command::Verify(args) => verify::verify(&args, output),
         Command::Recover(args) => verify::recover(&args, output),
+        Command::Keygen(args) => sign::keygen(&args, output),
+        Command::Sign(args) => sign::sign(&args, output),
+        Command::Countersign(args) => sign::countersign(&args, output),
+        Command::Prove(args) => prove::prove(&args, output),
+        Command::Check(args) => prove::check(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new(); // it panics where a stream fails
             clap_complete::generate(shell, &mut Args::command(), "pefc", &mut script);

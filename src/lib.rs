@@ -54,6 +54,7 @@
 //! | [`segment`] | frames of a file: reading one, walking all, finding what is committed |
 //! | [`index`] | index sections, read in place |
 //! | `error` | the public [`Error`] |
+//! | [`sign`] | secret keys: making signatures (feature `sign`) |
 //! | `pack` | [`Pack`], [`Writer`], verifying, recovering |
 //! | [`archive`] | file trees into packs and out of them |
 //!
@@ -76,6 +77,8 @@ pub mod index;
 mod pack;
 pub mod proof;
 pub mod segment;
+#[cfg(feature = "sign")]
+pub mod sign;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

@@ -4,8 +4,12 @@ mod cursor;
 mod frames;
 mod key;
 mod object;
+mod prove;
 mod recover;
 mod signatures;
+#[cfg(feature = "sign")]
+mod signing;
+mod trust;
 mod units;
 mod verify;
 mod writer;
@@ -13,7 +17,11 @@ mod writer;
 pub use cursor::{Entries, Keys};
 pub use key::Key;
 pub use object::ObjectReader;
+pub use prove::Prover;
 pub use recover::{Damage, LOST_AND_FOUND, RecoverOptions, RecoverReport, recover};
+#[cfg(feature = "sign")]
+pub use signing::SignOptions;
+pub use trust::Authenticated;
 pub use verify::{Checked, Problem, VerifyLevel, VerifyOptions, VerifyReport};
 pub use writer::{SealSigner, Signers, WriteOptions, WriteStats, Writer};
 
@@ -402,6 +410,11 @@ impl Pack {
     #[must_use]
     pub fn entries_under<'k>(&self, prefix: impl Into<Key<'k>>) -> Entries<'_> {
         Entries::new(self, prefix.into().encode())
+    }
+
+    /// The live entries of all spaces, in key order.
+    pub(crate) fn entries_in_order(&self) -> Entries<'_> {
+        Entries::new(self, Vec::new())
     }
 
     /// The live keys that begin with `prefix`, in the space of `prefix`, in order: faster than

@@ -44,6 +44,7 @@ pub use checkpoint::{Checkpoint, Head};
 pub use complete::{CompleteProof, RangeLeaf};
 pub use cose::{CoseReceipt, ProvenReceipt, cose_message};
 pub use error::{Fault, ProofError, Result};
+pub(crate) use ics23::leaf_hash as map_leaf_hash;
 pub use ics23::{AbsenceProof, PresenceProof, Sibling};
 pub use map::{Absent, Live, MapKey, Present, ProvenMap};
 pub use note::{Note, NoteSignature, cosigned_text};
@@ -51,6 +52,8 @@ pub use policy::{Policy, Quorum, Signer, TrustedCheckpoint};
 pub use slice::{SliceProof, cut_slice};
 pub use tlog::{ConsistencyProof, Proven, TlogProof};
 pub use vkey::{SignatureType, VerifierKey};
+#[cfg(feature = "sign")]
+pub(crate) use vkey::{key_bytes, key_text};
 
 /// A proof file of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]

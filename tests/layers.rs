@@ -21,12 +21,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("compress", &["hash", "format"]),
     ("segment", &["hash", "format", "disk", "compress"]),
     ("index", &["hash", "format", "disk", "segment"]),
-    ("error", &["hash", "format", "disk", "compress", "segment"]),
+    ("error", &["hash", "format", "disk", "proof", "compress", "segment"]),
+    ("sign", &["disk", "tree", "format", "proof", "error"]),
     (
         "pack",
         &[
             "hash", "chunk", "tree", "disk", "format", "proof", "compress", "segment", "index",
-            "error",
+            "error", "sign",
         ],
     ),
     ("archive", &["hash", "chunk", "disk", "format", "error", "pack"]),

@@ -12,7 +12,10 @@ Exit codes:
    1  done, with something to tell: files that could not be read or restored, differences
    2  wrong usage
    3  the system refused something (input or output)
-   4  verify: intact, not authenticated
+   4  verify: intact, not authenticated; nobody who is trusted has signed
+   5  check: proven that it is not there
+   6  a proof, signature or key is malformed or wrong
+   7  the log was cut back or rewritten since it was last seen
   10  no such file, key, object or generation
   11  another writer has the pack
   13  the file exists already
@@ -144,7 +147,10 @@ Examples:
 Examples:
   pefc verify proofs.pefc           everything is decoded, named and rebuilt
   pefc verify proofs.pefc --quick   stored bytes only: finds all damage by disk or network
-Exit code 4 says that the pack is intact; it does not say who made it.")]
+  pefc verify proofs.pefc --trust keys.txt             and who signed it
+  pefc verify proofs.pefc --trust keys.txt --known last.checkpoint
+Exit code 4 says that the pack is intact; it does not say who made it. Code 0 needs --trust, and that the
+newest commit is what was signed.")]
     Verify(VerifyArgs),
 
     /// Write all that is intact in a damaged pack to a new one
@@ -153,6 +159,52 @@ Example:
   pefc recover bad.pefc -o good.pefc
 The damaged file is only read. Contents whose paths are lost come back under lost+found/.")]
     Recover(RecoverArgs),
+
+    /// Make a key to sign with
+    #[command(after_help = "\
+Examples:
+  pefc keygen example.org/me -o me.key              a secret key, and me.key.pub for others
+  pefc keygen example.org/audit -o audit.key --cosigner
+The public key is one line: what others put into a trust file.")]
+    Keygen(KeygenArgs),
+
+    /// Sign a pack: its newest generation, and so everything in it
+    #[command(after_help = "\
+Examples:
+  pefc sign proofs.pefc --key me.key
+  pefc sign proofs.pefc --key me.key --cose                also for COSE receipts
+  pefc sign proofs.pefc --key me.key --detached me.checkpoint
+The signature is a C2SP signed note over the checkpoint. It is stored beside the log: nothing that is in
+the pack changes.")]
+    Sign(SignArgs),
+
+    /// Verify a pack and vouch for it, or add signatures that were made elsewhere
+    #[command(after_help = "\
+Examples:
+  pefc countersign proofs.pefc --key audit.key --trust signer.pub
+  pefc countersign proofs.pefc --import me.checkpoint")]
+    Countersign(CountersignArgs),
+
+    /// Write a proof about a signed pack, in one small file
+    #[command(after_help = "\
+Examples:
+  pefc prove proofs.pefc sat/php-10.lrat -o php.proof     it was recorded
+  pefc prove proofs.pefc sat/php-10.lrat --live           it is what that key has now
+  pefc prove proofs.pefc sat/php-11.lrat --absent         there is no such key
+  pefc prove proofs.pefc --all-under sat/                 all keys there, and no other
+  pefc prove proofs.pefc big.drat --range 1000..2000      a part of it, with its bytes
+  pefc prove proofs.pefc --since 1200                     the log only grew since that size
+No key is needed: the signatures are those in the pack.")]
+    Prove(ProveArgs),
+
+    /// Check a proof, without the pack
+    #[command(after_help = "\
+Examples:
+  pefc check php.proof --trust keys.txt
+  pefc check php.proof php-10.lrat --trust keys.txt       and that this file is what it is about
+  pefc check new.consistency --trust keys.txt --known old.checkpoint
+Exit code 0: proven. 5: proven that it is absent. 4: nobody who is trusted has signed. 6: wrong.")]
+    Check(CheckArgs),
 
     /// Print completions for a shell
     #[command(after_help = "\
@@ -211,6 +263,10 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) time: Option<String>,
 
+    /// Sign the new generation with this secret key, in its own commit
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sign: Option<PathBuf>,
+
     /// How much content is compressed together, in KiB, about: more makes the pack smaller, less reads
     /// single files faster [default: 1024]
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(64..=8192))]
@@ -221,6 +277,18 @@ pub(crate) struct WriteArgs {
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) write: WriteArgs,
+
+    /// Name of the log in signatures, such as example.org/proofs [default: pefc/ and its nonce]
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) origin: String,
+
+    /// A verifier key, or a file with one, of who must sign this log (may be given again)
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) signer: Vec<String>,
+
+    /// How many of them must sign
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "signer")]
+    pub(crate) threshold: u64,
 
     /// Replace an existing pack
     #[arg(long)]
@@ -396,8 +464,24 @@ pub(crate) struct VerifyArgs {
     pub(crate) pack: PathBuf,
 
     /// Check stored bytes only, at the speed of reading
-    #[arg(long)]
+    #[arg(long, conflicts_with = "trust")]
     pub(crate) quick: bool,
+
+    /// Whom to trust: a file with a verifier key a line, or a C2SP policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+
+    /// Accept only the log of this name
+    #[arg(long, value_name = "NAME", requires = "trust")]
+    pub(crate) origin: Option<String>,
+
+    /// The map root that the newest generation must have
+    #[arg(long, value_name = "HEX")]
+    pub(crate) expect_root: Option<String>,
+
+    /// A checkpoint of this log that is known from before: it must have grown from there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known: Option<PathBuf>,
 
     /// Threads [default: all cores]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -416,4 +500,142 @@ pub(crate) struct RecoverArgs {
     /// Replace an existing file
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KeygenArgs {
+    /// Name of the key: best a URL without scheme, such as example.org/me
+    pub(crate) name: String,
+
+    /// Where the secret key goes; the public one gets .pub behind it
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// A key to countersign with, as witness or auditor
+    #[arg(long)]
+    pub(crate) cosigner: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SignArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+
+    /// The secret key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+
+    /// Name of the log in the signature [default: the one that it was created with]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) origin: Option<String>,
+
+    /// Sign the root for COSE receipts too
+    #[arg(long, conflicts_with = "detached")]
+    pub(crate) cose: bool,
+
+    /// Write the signed checkpoint to this file, and nothing to the pack
+    #[arg(long, value_name = "FILE")]
+    pub(crate) detached: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CountersignArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+
+    /// The secret key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+
+    /// Vouch only for what these have signed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+
+    /// Name of the log in the signature [default: the one that it was created with]
+    #[arg(long, value_name = "NAME", conflicts_with = "trust")]
+    pub(crate) origin: Option<String>,
+
+    /// Write the signed checkpoint to this file, and nothing to the pack
+    #[arg(long, value_name = "FILE")]
+    pub(crate) detached: Option<PathBuf>,
+
+    /// Add the signatures of this note
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "origin", "detached"])]
+    pub(crate) import: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProofFormat {
+    /// C2SP text
+    C2sp,
+    /// A COSE receipt (RFC 9942)
+    Cose,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(group = clap::ArgGroup::new("what").args(["live", "absent", "all_under", "range", "since"]))]
+pub(crate) struct ProveArgs {
+    /// The pack
+    pub(crate) pack: PathBuf,
+
+    /// A path in the pack
+    #[arg(conflicts_with_all = ["all_under", "since", "content"])]
+    pub(crate) key: Option<std::ffi::OsString>,
+
+    /// A content name (BLAKE3) instead of a path: that it is live, or with --absent that it is not
+    #[arg(long, value_name = "B3", conflicts_with_all = ["all_under", "range", "since"])]
+    pub(crate) content: Option<pefc::Hash>,
+
+    /// That it is what the key has at the signed generation, not only that it was recorded
+    #[arg(long)]
+    pub(crate) live: bool,
+
+    /// That it is not there
+    #[arg(long)]
+    pub(crate) absent: bool,
+
+    /// All keys that begin with this, and that there are no others
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) all_under: Option<std::ffi::OsString>,
+
+    /// These bytes of the content, START..END, with the bytes themselves
+    #[arg(long, value_name = "RANGE")]
+    pub(crate) range: Option<String>,
+
+    /// That the log only grew since it had this many entries
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) since: Option<u64>,
+
+    /// Format of the proof that a key was recorded
+    #[arg(long, value_enum, default_value_t = ProofFormat::C2sp, conflicts_with = "what")]
+    pub(crate) format: ProofFormat,
+
+    /// Of this generation [default: the newest that is signed]
+    #[arg(long, value_name = "N")]
+    pub(crate) at: Option<u64>,
+
+    /// Where the proof goes [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CheckArgs {
+    /// The proof
+    pub(crate) proof: PathBuf,
+
+    /// A file that must be the content, or the range of it, that the proof is about
+    pub(crate) file: Option<PathBuf>,
+
+    /// Whom to trust: a file with a verifier key a line, or a C2SP policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: PathBuf,
+
+    /// Accept only the log of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) origin: Option<String>,
+
+    /// The old checkpoint, for a proof that the log grew from it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known: Option<PathBuf>,
 }

@@ -5,7 +5,8 @@ use super::output::{Output, count, hex, printable, ratio, size};
 use super::{Outcome, Result, read, stdin::Stdin};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use pefc::archive::{AddOptions, AddReport, OwnerRecording, RecordOptions, Source};
-use pefc::{Error, ErrorKind, WriteOptions, WriteStats, Writer};
+use pefc::proof::{ProofError, VerifierKey};
+use pefc::{Error, ErrorKind, SealSigner, Signers, WriteOptions, WriteStats, Writer};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +21,12 @@ pub(super) fn create(
     output: &mut Output,
     cancelled: &Arc<AtomicBool>,
 ) -> Result {
-    let options = WriteOptions { replace: args.force, ..write_options(&args.write)? };
+    let options = WriteOptions {
+        replace: args.force,
+        origin: args.origin.clone(),
+        signers: signers(args)?,
+        ..write_options(&args.write)?
+    };
     let writer = Writer::create(&args.write.pack, options).map_err(|error| match error.kind() {
         ErrorKind::NotFound => error.hinting("make the directory first, or choose another path"),
         ErrorKind::AlreadyExists if !args.write.pack.is_dir() => {
@@ -38,6 +44,25 @@ pub(super) fn append(
 ) -> Result {
     let writer = Writer::append(&args.write.pack, write_options(&args.write)?)?;
     fill(&args.write, Some(args), writer, output, cancelled)
+}
+
+/// Who must sign a new log: verifier keys, or files with one.
+fn signers(args: &CreateArgs) -> Result<Signers> {
+    let keys = args.signer.iter().map(|text| {
+        let parsed = text.parse::<VerifierKey>();
+        // What is no key may be the name of a file with one; if it is neither, it is a bad key.
+        let (Err(error), path) = (&parsed, Path::new(text)) else {
+            return Ok(parsed.map_err(Error::from)?);
+        };
+        let Ok(bytes) = super::sign::read_file(path) else {
+            return Err(Error::from(error.clone()).into());
+        };
+        let line = String::from_utf8_lossy(&bytes);
+        Ok(line.trim_end().parse().map_err(|error: ProofError| Error::from(error).at(path))?)
+    });
+    let keys: Vec<VerifierKey> = keys.collect::<Result<_>>()?;
+    let threshold = if keys.is_empty() { 0 } else { args.threshold };
+    Ok(Signers { threshold, keys, revoked: Vec::new() })
 }
 
 /// The time that everybody who builds reproducibly agrees on.
@@ -60,6 +85,10 @@ fn source_date_epoch() -> Result<Option<u64>> {
 fn write_options(args: &WriteArgs) -> Result<WriteOptions> {
     let mut options =
         WriteOptions { level: args.level, sha256: args.sha256, ..WriteOptions::default() };
+    if let Some(key) = &args.sign {
+        let key: Arc<dyn SealSigner> = Arc::new(super::sign::read_key(key)?);
+        options.signer = Some(key);
+    }
     if let Some(threads) = args.threads {
         options.threads = threads.into();
     }

@@ -24,6 +24,11 @@ impl Vfs for RealFs {
         open(fs::OpenOptions::new().read(true).write(true).create_new(true), path)
     }
 
+    fn create_secret(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        open(fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600), path)
+    }
+
     #[cfg(target_os = "linux")]
     fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};

@@ -9,7 +9,20 @@ use crate::format::frame::FrameKind;
 use crate::format::signature::{self, Signature};
 use crate::format::{FormatError, REFERENCE_DEPTH_MAX, Rule};
 use crate::segment::{self, ReadError, Step, Walker, read_frame_header, read_payload};
+use crate::tree::Node;
 use std::ops::ControlFlow;
+
+/// Context of the nonce of a log that is sealed before it is ever committed: a function of what it
+/// holds, so that the same input gives the same pack.
+const NONCE_CONTEXT: &str = "pefc 2026-11 genesis nonce";
+
+/// The nonce of a log whose first commit is its first seal, from the root of the map there.
+pub(super) fn derived_nonce(map_root: &Node) -> [u8; 16] {
+    let mut nonce = [0; 16];
+    let mut hasher = blake3::Hasher::new_derive_key(NONCE_CONTEXT);
+    hasher.update(map_root).finalize_xof().fill(&mut nonce);
+    nonce
+}
 
 /// The name of a log in what is signed: that of its genesis, or one made of its nonce.
 #[must_use]

@@ -11,6 +11,7 @@ mod sign;
 mod similar;
 
 use super::key::Key;
+use super::signatures::derived_nonce;
 use super::units::Unit;
 use super::{OpenOptions, Pack};
 use crate::chunk::WHOLE_BYTES_MAX;
@@ -41,10 +42,6 @@ use std::sync::Arc;
 
 /// Body of a frame of records, about.
 const RECORDS_FRAME_BYTES: usize = 64 << 10;
-
-/// Context of the nonce of a log that is sealed before it is ever committed: a function of what it
-/// holds, so that the same input gives the same pack.
-const NONCE_CONTEXT: &str = "pefc 2026-11 genesis nonce";
 
 /// How to write a pack.
 #[derive(Debug, Clone)]
@@ -627,12 +624,7 @@ impl Writer {
         let map = self.live_map()?;
         let mut run = Vec::new();
         if self.frontier.size() == 0 {
-            let mut nonce = [0; 16];
-            blake3::Hasher::new_derive_key(NONCE_CONTEXT)
-                .update(&map.root)
-                .finalize_xof()
-                .fill(&mut nonce);
-            run.push(self.genesis(nonce));
+            run.push(self.genesis(derived_nonce(&map.root)));
         }
         run.append(&mut self.signer_entries);
         self.finish_commit(run, Some(&map))

@@ -40,7 +40,7 @@ pub struct AbsenceProof {
 }
 
 /// The bytes that are hashed for a leaf of the map, from its key and the SHA-256 of its value.
-pub(super) fn leaf_hash(key: &[u8], value_hash: &Node) -> Node {
+pub(crate) fn leaf_hash(key: &[u8], value_hash: &Node) -> Node {
     let mut data = Vec::with_capacity(key.len() + 36);
     put_uvarint(&mut data, key.len() as u64);
     data.extend_from_slice(key);

@@ -292,16 +292,25 @@ impl Policy {
         let Entry::Keys(keys) = &proven.entry else {
             return Err(ProofError::new(Fault::Entry).about("a change of signers is needed here"));
         };
+        self.hand_over(&proven.checkpoint.checkpoint.origin, keys)?;
+        Ok(proven)
+    }
+
+    /// Trusts the signers of an entry from now on, for the log of this name only. The caller has seen
+    /// the entry in a log that this policy trusts.
+    ///
+    /// # Errors
+    /// [`Fault::Entry`] for an entry that is not newer than the last, and as [`Policy::of_entry`].
+    pub fn hand_over(&mut self, origin: &str, keys: &Keys<'_>) -> Result<()> {
         let next = Self::of_entry(keys)?;
-        let origin = proven.checkpoint.checkpoint.origin.clone();
         if keys.sequence <= self.sequence {
             let detail = format!("signers {} after {}", keys.sequence, self.sequence);
             return Err(ProofError::new(Fault::Entry).about(detail));
         }
         // Witnesses are not the log's to change.
         let (witnesses, quorum) = (self.witnesses.clone(), self.quorum.clone());
-        *self = Self { origin: Some(origin), witnesses, quorum, ..next };
-        Ok(proven)
+        *self = Self { origin: Some(origin.to_owned()), witnesses, quorum, ..next };
+        Ok(())
     }
 
     /// The signers that an entry of the log names.

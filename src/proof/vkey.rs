@@ -109,8 +109,7 @@ impl VerifierKey {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = [&[self.kind.byte()], &self.key.as_bytes()[..]].concat();
-        write!(f, "{}+{}+{}", self.name, hex(&self.id()), base64(&key))
+        f.write_str(&key_text(&self.name, self.id(), self.kind, self.key.as_bytes()))
     }
 }
 
@@ -124,24 +123,39 @@ impl FromStr for VerifierKey {
     type Err = ProofError;
 
     fn from_str(text: &str) -> Result<Self> {
-        let fault = || ProofError::new(Fault::Vkey);
-        let mut parts = text.splitn(3, '+');
-        let (name, id) = (parts.next().ok_or_else(fault)?, parts.next().ok_or_else(fault)?);
-        let key = from_base64(parts.next().ok_or_else(fault)?)?;
-        check_name(name)?;
-        let (kind, public) = key.split_first().ok_or_else(fault)?;
-        let kind = SignatureType::from_byte(*kind);
-        let kind = kind.ok_or_else(|| ProofError::new(Fault::KeyType).about(name))?;
-        let public = public.try_into().map_err(|_| fault())?;
-        let found = Self::new(name, kind, public)?;
-        if !id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) || id.len() != 8 {
-            return Err(fault());
-        }
-        if id != hex(&found.id()) {
+        let (name, id, kind, public) = key_bytes(text)?;
+        let found = Self::new(name, kind, &public)?;
+        if id != found.id() {
             return Err(ProofError::new(Fault::KeyId).about(name));
         }
         Ok(found)
     }
+}
+
+/// The text that public and secret keys share: `NAME+HEX+BASE64`.
+pub(crate) fn key_text(name: &str, id: [u8; 4], kind: SignatureType, key: &[u8; 32]) -> String {
+    let mut bytes = [kind.byte(); 33];
+    bytes[1..].copy_from_slice(key);
+    format!("{name}+{}+{}", hex(&id), base64(&bytes))
+}
+
+/// Reads such a text: name, id, type and key.
+pub(crate) fn key_bytes(text: &str) -> Result<(&str, [u8; 4], SignatureType, [u8; 32])> {
+    let fault = || ProofError::new(Fault::Vkey);
+    let mut parts = text.splitn(3, '+');
+    let (name, id) = (parts.next().ok_or_else(fault)?, parts.next().ok_or_else(fault)?);
+    let key = from_base64(parts.next().ok_or_else(fault)?)?;
+    check_name(name)?;
+    let (kind, key) = key.split_first().ok_or_else(fault)?;
+    let kind = SignatureType::from_byte(*kind);
+    let kind = kind.ok_or_else(|| ProofError::new(Fault::KeyType).about(name))?;
+    let key = key.try_into().map_err(|_| fault())?;
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if id.len() != 8 || !id.bytes().all(is_hex) {
+        return Err(fault());
+    }
+    let id = u32::from_str_radix(id, 16).map_err(|_| fault())?;
+    Ok((name, id.swap_bytes().to_le_bytes(), kind, key))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,0 +1,232 @@
+//! `keygen`, `sign` and `countersign`.
+
+use super::args::{CountersignArgs, KeygenArgs, SignArgs};
+use super::output::{Output, hex};
+use super::{Outcome, Result};
+use pefc::disk::{Machine, read_small, write_new};
+use pefc::format::signature::{Signature, SignatureFormat};
+use pefc::proof::{Checkpoint, Note, NoteSignature, Policy, SignatureType};
+use pefc::sign::SigningKey;
+use pefc::{Error, ErrorKind, Pack, SignOptions, VerifyOptions, WriteOptions, Writer};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+/// Keys, trust files and proofs are small; lists and slices are the longest.
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Reads a file that is named on the command line.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let read = read_small(&*Machine::real().vfs, path, FILE_BYTES_MAX);
+    Ok(read.map_err(|source| Error::io("reading", path, source))?)
+}
+
+/// Writes a new file; an existing one is not replaced.
+pub(super) fn write_file(path: &Path, bytes: &[u8], secret: bool) -> Result<()> {
+    let written = write_new(&*Machine::real().vfs, path, bytes, secret);
+    Ok(written.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::new(ErrorKind::AlreadyExists, "the file exists already")
+                .at(path)
+                .hinting("choose another name")
+        }
+        _ => Error::io("writing", path, source),
+    })?)
+}
+
+pub(super) fn read_key(path: &Path) -> Result<SigningKey> {
+    let key = SigningKey::parse(&read_file(path)?);
+    Ok(key.map_err(|error| {
+        error.at(path).hinting("name the secret key that `pefc keygen` wrote, not its .pub")
+    })?)
+}
+
+pub(super) fn read_policy(path: &Path, origin: Option<&str>) -> Result<Policy> {
+    let policy = Policy::parse(&read_file(path)?);
+    let policy = policy.map_err(|error| {
+        let hint = "a trust file has a verifier key a line, or is a C2SP policy";
+        Error::from(error).at(path).hinting(hint)
+    })?;
+    Ok(match origin {
+        Some(origin) => policy.only(origin),
+        None => policy,
+    })
+}
+
+#[derive(Serialize)]
+struct JsonKeygen<'a> {
+    key: String,
+    vkey: String,
+    file: &'a Path,
+}
+
+pub(super) fn keygen(args: &KeygenArgs, output: &mut Output) -> Result {
+    let kind = match args.cosigner {
+        true => SignatureType::Cosignature,
+        false => SignatureType::Ed25519,
+    };
+    let key = SigningKey::generate(&args.name, kind, &*Machine::real().random)?;
+    let vkey = key.verifier().to_string();
+    let mut public = args.output.clone().into_os_string();
+    public.push(".pub");
+    let public = PathBuf::from(public);
+    // The public one first: a secret key that nobody knows the public one of is of no use.
+    write_file(&public, format!("{vkey}\n").as_bytes(), false)?;
+    if let Err(error) = write_file(&args.output, key.to_text().as_bytes(), true) {
+        let _ = Machine::real().vfs.remove_file(&public); // it was made just now
+        return Err(error);
+    }
+    if output.json() {
+        output.object(&JsonKeygen { key: args.name.clone(), vkey, file: &args.output })?;
+    } else {
+        output.line(&vkey)?;
+        let (secret, public) = (args.output.display(), public.display());
+        output.note(&format!("secret key in {secret}: keep it to yourself"))?;
+        output.note(&format!("verifier key in {public}: give it to those who should trust you"))?;
+    }
+    Ok(Outcome::Done)
+}
+
+#[derive(Serialize)]
+struct JsonSign<'a> {
+    signer: &'a str,
+    origin: &'a str,
+    log_size: u64,
+    log_root: String,
+    stored: bool,
+}
+
+pub(super) fn sign(args: &SignArgs, output: &mut Output) -> Result {
+    let key = read_key(&args.key)?;
+    if key.verifier().kind() != SignatureType::Ed25519 {
+        let what = "a cosigner's key vouches for what others signed";
+        let error = Error::new(ErrorKind::Usage, what).at(&args.key);
+        return Err(error
+            .hinting("use `pefc countersign`, or make a key without --cosigner")
+            .into());
+    }
+    seal_first(&args.pack)?;
+    let pack = Pack::open(&args.pack)?;
+    let options =
+        SignOptions { origin: args.origin.clone(), cose: args.cose, ..SignOptions::default() };
+    let (checkpoint, signatures) = pack.sign(&key, &options)?;
+    drop(pack);
+    store(&args.pack, &checkpoint, &signatures, args.detached.as_deref())?;
+    told(&key, &checkpoint, args.detached.as_deref(), &args.pack, output)
+}
+
+/// Seals what a writer left unsealed, since only seals are signed.
+fn seal_first(path: &Path) -> Result<()> {
+    let pack = Pack::open(path)?;
+    let sealed = pack.newest_generation()?.map(|generation| generation.log_size);
+    if sealed != Some(pack.commit().log_size) || pack.commit().footer.is_none() {
+        Writer::append(path, WriteOptions::default())?.finish()?;
+    }
+    Ok(())
+}
+
+fn store(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    signatures: &[Signature<'_>],
+    detached: Option<&Path>,
+) -> Result<()> {
+    let Some(detached) = detached else {
+        let mut writer = Writer::append(path, WriteOptions::default())?;
+        writer.add_signatures(signatures)?;
+        writer.finish()?;
+        return Ok(());
+    };
+    let lines = signatures.iter().filter(|signature| signature.format == SignatureFormat::Note);
+    let lines = lines.filter_map(|signature| str::from_utf8(&signature.value).ok());
+    let lines = lines.map(NoteSignature::parse).collect::<pefc::proof::Result<_>>();
+    let note = lines.and_then(|lines| Note::new(&checkpoint.to_string(), lines));
+    write_file(detached, note.map_err(Error::from)?.to_string().as_bytes(), false)
+}
+
+fn told(
+    key: &SigningKey,
+    checkpoint: &Checkpoint,
+    detached: Option<&Path>,
+    pack: &Path,
+    output: &mut Output,
+) -> Result {
+    let signer = key.verifier().name();
+    if output.json() {
+        output.object(&JsonSign {
+            signer,
+            origin: &checkpoint.origin,
+            log_size: checkpoint.head.size,
+            log_root: hex(&checkpoint.head.root),
+            stored: detached.is_none(),
+        })?;
+    } else {
+        let (origin, size) = (&checkpoint.origin, checkpoint.head.size);
+        let place = detached.unwrap_or(pack).display();
+        output.note(&format!("{place}: {signer} signed {origin} at log size {size}"))?;
+    }
+    Ok(Outcome::Done)
+}
+
+pub(super) fn countersign(args: &CountersignArgs, output: &mut Output) -> Result {
+    if let Some(note) = &args.import {
+        return import(&args.pack, note, args.trust.as_deref(), output);
+    }
+    let Some(key) = &args.key else {
+        let error = Error::new(ErrorKind::Usage, "neither a key nor a note to import");
+        return Err(error.hinting("name one with --key or --import").into());
+    };
+    let key = read_key(key)?;
+    let pack = Pack::open(&args.pack)?;
+    // Who vouches for a pack has looked at it: every name and root is rebuilt first.
+    let report = pack.verify(&VerifyOptions::default())?;
+    if !report.is_intact() {
+        let error = Error::new(ErrorKind::Corrupt, "it is damaged, and not countersigned");
+        return Err(error.at(&args.pack).into());
+    }
+    let origin = match &args.trust {
+        Some(trust) => {
+            Some(pack.authenticate(&read_policy(trust, None)?)?.trusted.checkpoint.origin)
+        }
+        None => args.origin.clone(),
+    };
+    let time_s = u64::try_from(Machine::real().clock.now_s()).unwrap_or(0);
+    let (checkpoint, signatures) = pack.sign(&key, &SignOptions { origin, cose: false, time_s })?;
+    drop(pack);
+    store(&args.pack, &checkpoint, &signatures, args.detached.as_deref())?;
+    told(&key, &checkpoint, args.detached.as_deref(), &args.pack, output)
+}
+
+/// Adds the signatures of a note that was made elsewhere.
+fn import(path: &Path, note: &Path, trust: Option<&Path>, output: &mut Output) -> Result {
+    let at = |error: pefc::proof::ProofError| Error::from(error).at(note);
+    let parsed = Note::parse(&read_file(note)?).map_err(at)?;
+    let checkpoint = Checkpoint::parse(parsed.text()).map_err(at)?;
+    if let Some(trust) = trust {
+        read_policy(trust, None)?.verify(&parsed).map_err(at)?;
+    }
+    let pack = Pack::open(path)?;
+    pack.check_known(&checkpoint.head)?;
+    let own = pack.origin()?.unwrap_or_default();
+    let known = pack.signatures()?;
+    drop(pack);
+    let origin = if checkpoint.origin == own { "" } else { &checkpoint.origin };
+    let signatures = parsed.signatures().iter().map(|signature| Signature {
+        log_size: checkpoint.head.size,
+        origin: Cow::Borrowed(origin),
+        format: SignatureFormat::Note,
+        value: Cow::Owned(signature.to_string().into_bytes()),
+    });
+    let new: Vec<Signature<'_>> =
+        signatures.filter(|signature| !known.contains(signature)).collect();
+    if !new.is_empty() {
+        store(path, &checkpoint, &new, None)?;
+    }
+    output.note(&format!(
+        "{}: {} new of {}",
+        path.display(),
+        new.len(),
+        parsed.signatures().len()
+    ))?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,276 @@
+//! Signing, proving and checking with the command, and what strangers' tools say of it.
+#![cfg(all(unix, feature = "cli"))]
+#![allow(clippy::unwrap_used, missing_docs, reason = "a failed unwrap fails the test")]
+
+use base64::Engine as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    /// A directory with a key, a tree of files, and a pack of it that is signed.
+    fn new() -> Self {
+        let desk = Self { dir: tempfile::tempdir().unwrap() };
+        desk.ok(&["keygen", "example.org/me", "-o", "me.key"]);
+        std::fs::create_dir_all(desk.path("sat")).unwrap();
+        for (name, content) in
+            [("sat/1.cnf", "p cnf 1 1\n"), ("sat/1.lrat", "2 0 1 0\n"), ("readme", "")]
+        {
+            std::fs::write(desk.path(name), content).unwrap();
+        }
+        let large: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+        std::fs::write(desk.path("large"), large).unwrap();
+        desk.ok(&[
+            "create",
+            "a.pefc",
+            "sat",
+            "readme",
+            "large",
+            "--origin",
+            "example.org/a",
+            "--sign",
+            "me.key",
+        ]);
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pefc"));
+        command.current_dir(self.dir.path()).env_remove("SOURCE_DATE_EPOCH");
+        command.args(args).output().unwrap()
+    }
+
+    fn code(&self, args: &[&str]) -> i32 {
+        self.run(args).status.code().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{args:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn fault(&self, args: &[&str]) -> (i32, String) {
+        let output = self.run(&[args, &["--json"]].concat());
+        let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        let fault = error["fault"].as_str().unwrap_or_default().to_owned();
+        (output.status.code().unwrap(), fault)
+    }
+}
+
+#[test]
+fn a_key_is_its_owners_alone_and_is_never_replaced() {
+    let desk = Desk::new();
+    let mode =
+        |name: &str| std::fs::metadata(desk.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("me.key"), 0o600);
+    assert_ne!(mode("me.key.pub") & 0o044, 0);
+    let before = std::fs::read(desk.path("me.key")).unwrap();
+    assert_eq!(desk.code(&["keygen", "example.org/me", "-o", "me.key"]), 13);
+    assert_eq!(std::fs::read(desk.path("me.key")).unwrap(), before);
+    assert_eq!(desk.fault(&["keygen", "a b", "-o", "b.key"]), (6, "vkey".to_owned()));
+    assert!(!desk.path("b.key").exists() && !desk.path("b.key.pub").exists());
+}
+
+#[test]
+fn a_signed_pack_is_verified_to_its_signer() {
+    let desk = Desk::new();
+    desk.ok(&["keygen", "example.org/you", "-o", "you.key"]);
+    let told = desk.ok(&["verify", "a.pefc", "--trust", "me.key.pub"]);
+    assert!(told.contains("signed by example.org/me") && told.contains("intact, signed"), "{told}");
+    assert_eq!(desk.code(&["verify", "a.pefc"]), 4);
+    assert_eq!(
+        desk.fault(&["verify", "a.pefc", "--trust", "you.key.pub"]),
+        (4, "untrusted".to_owned())
+    );
+    let other = ["verify", "a.pefc", "--trust", "me.key.pub", "--origin", "example.org/b"];
+    assert_eq!(desk.fault(&other), (6, "origin".to_owned()));
+
+    // Something that nobody signed on top of it.
+    std::fs::write(desk.path("sat/2.cnf"), "p cnf 2 1\n").unwrap();
+    desk.ok(&["append", "a.pefc", "sat"]);
+    let output = desk.run(&["verify", "a.pefc", "--trust", "me.key.pub"]);
+    assert_eq!(output.status.code(), Some(4));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("not authenticated") && told.contains("follows generation 1"), "{told}");
+
+    // Signing it leaves every byte alone.
+    let before = std::fs::read(desk.path("a.pefc")).unwrap();
+    desk.ok(&["sign", "a.pefc", "--key", "me.key"]);
+    assert!(std::fs::read(desk.path("a.pefc")).unwrap().starts_with(&before));
+    desk.ok(&["verify", "a.pefc", "--trust", "me.key.pub"]);
+}
+
+#[test]
+fn a_log_without_a_name_is_named_before_it_goes_on() {
+    let desk = Desk::new();
+    desk.ok(&["create", "b.pefc", "sat"]);
+    desk.ok(&["sign", "b.pefc", "--key", "me.key"]);
+    std::fs::write(desk.path("sat/2.cnf"), "p cnf 2 1\n").unwrap();
+    desk.ok(&["append", "b.pefc", "sat"]);
+    assert_eq!(desk.code(&["sign", "b.pefc", "--key", "me.key"]), 2);
+    desk.ok(&["sign", "b.pefc", "--key", "me.key", "--origin", "example.org/b"]);
+    let trust = ["verify", "b.pefc", "--trust", "me.key.pub", "--origin", "example.org/b"];
+    desk.ok(&trust);
+}
+
+#[test]
+fn proofs_are_checked_without_the_pack() {
+    let desk = Desk::new();
+    desk.ok(&["sign", "a.pefc", "--key", "me.key", "--cose"]);
+    let prove = |args: &[&str]| {
+        desk.ok(&[&["prove", "a.pefc"], args, &["-o", "p"]].concat());
+        std::fs::copy(desk.path("p"), desk.path("proof")).unwrap();
+        std::fs::remove_file(desk.path("p")).unwrap();
+    };
+    let check = |more: &[&str]| {
+        let args = [&["check", "proof", "--trust", "me.key.pub"], more].concat();
+        let output = desk.run(&args);
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let proven = |args: &[&str], more: &[&str]| {
+        prove(args);
+        std::fs::rename(desk.path("a.pefc"), desk.path("away")).unwrap();
+        let found = check(more);
+        std::fs::rename(desk.path("away"), desk.path("a.pefc")).unwrap();
+        found
+    };
+    let (code, told) = proven(&["sat/1.lrat"], &["sat/1.lrat", "--origin", "example.org/a"]);
+    assert!(code == 0 && told.starts_with("logged: sat/1.lrat had content"), "{told}");
+    assert_eq!(check(&["sat/1.cnf"]).0, 6);
+    let (code, told) = proven(&["sat/1.lrat", "--live"], &["sat/1.lrat"]);
+    assert!(code == 0 && told.starts_with("live: sat/1.lrat has content"), "{told}");
+    let name = pefc::Hash::of(b"2 0 1 0\n").to_string();
+    assert_eq!(proven(&["--content", &name], &["sat/1.lrat"]).0, 0);
+    let (code, told) = proven(&["sat/2.lrat", "--absent"], &[]);
+    assert!(code == 5 && told.starts_with("absent: sat/2.lrat"), "{told}");
+    let other = pefc::Hash::of(b"other").to_string();
+    assert_eq!(proven(&["--content", &other, "--absent"], &[]).0, 5);
+    assert_eq!(desk.code(&["prove", "a.pefc", "sat/1.lrat", "--absent"]), 13);
+    assert_eq!(desk.code(&["prove", "a.pefc", "sat/2.lrat"]), 10);
+    assert_eq!(desk.code(&["prove", "a.pefc", "sat/2.lrat", "--live"]), 10);
+    let (code, told) = proven(&["--all-under", "sat/"], &[]);
+    assert!(code == 0 && told.contains("these 2, and no other"), "{told}");
+    let large = std::fs::read(desk.path("large")).unwrap();
+    std::fs::write(desk.path("part"), &large[5000..9000]).unwrap();
+    assert_eq!(proven(&["large", "--range", "5000..9000"], &["part"]).0, 0);
+    assert_eq!(check(&["large"]).0, 6);
+    assert_eq!(desk.code(&["prove", "a.pefc", "large", "--range", "5000..500000"]), 2);
+    assert_eq!(proven(&["sat/1.lrat", "--format", "cose"], &["sat/1.lrat"]).0, 0);
+    std::fs::write(desk.path("proof"), "no proof\n").unwrap();
+    assert_eq!(check(&[]).0, 6);
+}
+
+#[test]
+fn growth_is_proven_and_a_step_back_is_seen() {
+    let desk = Desk::new();
+    desk.ok(&["sign", "a.pefc", "--key", "me.key", "--detached", "old.checkpoint"]);
+    std::fs::copy(desk.path("a.pefc"), desk.path("old.pefc")).unwrap();
+    std::fs::write(desk.path("sat/2.cnf"), "p cnf 2 1\n").unwrap();
+    desk.ok(&["append", "a.pefc", "sat", "--sign", "me.key"]);
+    desk.ok(&["sign", "a.pefc", "--key", "me.key", "--detached", "new.checkpoint"]);
+    let old = std::fs::read_to_string(desk.path("old.checkpoint")).unwrap();
+    let size = old.lines().nth(1).unwrap();
+    desk.ok(&["prove", "a.pefc", "--since", size, "-o", "grown"]);
+    let check = ["check", "grown", "--trust", "me.key.pub", "--known", "old.checkpoint"];
+    assert!(desk.ok(&check).starts_with("grew: "));
+    let check = ["check", "grown", "--trust", "me.key.pub", "--known", "new.checkpoint"];
+    assert_eq!(desk.fault(&check), (6, "size".to_owned()));
+
+    let verify = |pack: &str, known: &str| {
+        desk.fault(&["verify", pack, "--trust", "me.key.pub", "--known", known])
+    };
+    desk.ok(&["verify", "a.pefc", "--trust", "me.key.pub", "--known", "old.checkpoint"]);
+    assert_eq!(verify("old.pefc", "new.checkpoint"), (7, "rollback".to_owned()));
+    // Another history under the same name and key.
+    std::fs::write(desk.path("sat/1.cnf"), "p cnf 1 2\n").unwrap();
+    let create = ["create", "b.pefc", "sat", "readme", "large", "--origin", "example.org/a"];
+    desk.ok(&[&create[..], &["--sign", "me.key"]].concat());
+    assert_eq!(verify("b.pefc", "old.checkpoint"), (7, "fork".to_owned()));
+
+    let log = desk.ok(&["log", "old.pefc", "--json"]);
+    let log: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    let root = log["map_root"].as_str().unwrap();
+    let expect =
+        |pack: &str| desk.code(&["verify", pack, "--trust", "me.key.pub", "--expect-root", root]);
+    assert_eq!((expect("old.pefc"), expect("a.pefc")), (0, 7));
+}
+
+#[test]
+fn others_vouch_for_a_pack() {
+    let desk = Desk::new();
+    desk.ok(&["keygen", "w.example/1", "-o", "w.key", "--cosigner"]);
+    assert_eq!(desk.code(&["sign", "a.pefc", "--key", "w.key"]), 2);
+    let key = |name: &str| std::fs::read_to_string(desk.path(name)).unwrap().trim().to_owned();
+    let (me, w) = (key("me.key.pub"), key("w.key.pub"));
+    std::fs::write(desk.path("both"), format!("{me}\n{w}\nthreshold 2\n")).unwrap();
+    assert_eq!(desk.fault(&["verify", "a.pefc", "--trust", "both"]), (4, "threshold".to_owned()));
+    let sign = ["countersign", "a.pefc", "--key", "w.key", "--trust", "me.key.pub"];
+    desk.ok(&[&sign[..], &["--detached", "w.checkpoint"]].concat());
+    desk.ok(&["countersign", "a.pefc", "--import", "w.checkpoint", "--trust", "w.key.pub"]);
+    let told = desk.ok(&["verify", "a.pefc", "--trust", "both"]);
+    assert!(told.contains("w.example/1, seen at "), "{told}");
+    // Again is nothing new; a note of another log is none of this one.
+    let size = std::fs::metadata(desk.path("a.pefc")).unwrap().len();
+    desk.ok(&["countersign", "a.pefc", "--import", "w.checkpoint"]);
+    assert_eq!(std::fs::metadata(desk.path("a.pefc")).unwrap().len(), size);
+    desk.ok(&["create", "b.pefc", "sat", "large"]);
+    assert_eq!(desk.code(&["countersign", "b.pefc", "--import", "w.checkpoint"]), 7);
+}
+
+/// The three lines that are signed, and the 64 bytes of the signature.
+fn body_and_signature(checkpoint: &Path) -> (String, Vec<u8>) {
+    let note = std::fs::read_to_string(checkpoint).unwrap();
+    let (body, signatures) = note.split_once("\n\n").unwrap();
+    let line = signatures.lines().next().unwrap();
+    let bytes = decode(line.rsplit(' ').next().unwrap());
+    (format!("{body}\n"), bytes[4..].to_vec())
+}
+
+fn decode(text: &str) -> Vec<u8> {
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+}
+
+#[test]
+fn openssl_verifies_a_signature() {
+    let desk = Desk::new();
+    if Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("skipped: there is no openssl");
+        return;
+    }
+    desk.ok(&["sign", "a.pefc", "--key", "me.key", "--detached", "me.checkpoint"]);
+    let (body, signature) = body_and_signature(&desk.path("me.checkpoint"));
+    let vkey = std::fs::read_to_string(desk.path("me.key.pub")).unwrap();
+    let public = decode(vkey.trim().splitn(3, '+').nth(2).unwrap());
+    // SubjectPublicKeyInfo of an Ed25519 key (RFC 8410).
+    let spki = [&b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..], &public[1..]].concat();
+    std::fs::write(desk.path("me.der"), spki).unwrap();
+    std::fs::write(desk.path("signature"), signature).unwrap();
+    let verify = |body: &str| {
+        std::fs::write(desk.path("body"), body).unwrap();
+        let mut command = Command::new("openssl");
+        command.current_dir(desk.dir.path()).args(["pkeyutl", "-verify", "-rawin", "-pubin"]);
+        command.args([
+            "-keyform",
+            "DER",
+            "-inkey",
+            "me.der",
+            "-in",
+            "body",
+            "-sigfile",
+            "signature",
+        ]);
+        command.output().unwrap().status.success()
+    };
+    assert!(verify(&body));
+    assert!(!verify(&body.replace("example.org", "example.com")));
+}
