@@ -33,6 +33,7 @@ pub mod merkle;
 mod note;
 mod policy;
 mod slice;
+mod ssh;
 mod text;
 mod tlog;
 mod vkey;
@@ -50,6 +51,7 @@ pub use map::{Absent, Live, MapKey, Present, ProvenMap};
 pub use note::{Note, NoteSignature, cosigned_text};
 pub use policy::{Policy, Quorum, Signer, TrustedCheckpoint};
 pub use slice::{SliceProof, cut_slice};
+pub use ssh::{SSH_NAMESPACE, SshSignature, allowed_signer, ssh_message};
 pub use tlog::{ConsistencyProof, Proven, TlogProof};
 pub use vkey::{SignatureType, VerifierKey};
 #[cfg(feature = "sign")]

@@ -6,8 +6,8 @@
 use crate::disk::Random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::proof::{
-    Checkpoint, Fault, NoteSignature, ProofError, SignatureType, VerifierKey, cose_message,
-    cosigned_text, key_bytes, key_text,
+    Checkpoint, Fault, NoteSignature, ProofError, SignatureType, SshSignature, VerifierKey,
+    cose_message, cosigned_text, key_bytes, key_text, ssh_message,
 };
 use crate::tree::Node;
 use ed25519_dalek::Signer as _;
@@ -93,6 +93,13 @@ impl SigningKey {
                 NoteSignature::cosignature(&self.public, time_s, &self.sign(message.as_bytes()))
             }
         }
+    }
+
+    /// Signs a checkpoint as `ssh-keygen -Y sign -n pefc-checkpoint` does.
+    #[must_use]
+    pub fn sign_ssh(&self, checkpoint: &Checkpoint) -> SshSignature {
+        let signature = self.sign(&ssh_message(checkpoint.to_string().as_bytes()));
+        SshSignature::new(self.public.public(), &signature)
     }
 
     /// Signs a root for COSE receipts.

@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 struct Desk {
     dir: tempfile::TempDir,
@@ -146,7 +146,8 @@ fn proofs_are_checked_without_the_pack() {
     };
     let (code, told) = proven(&["sat/1.lrat"], &["sat/1.lrat", "--origin", "example.org/a"]);
     assert!(code == 0 && told.starts_with("logged: sat/1.lrat had content"), "{told}");
-    assert_eq!(check(&["sat/1.cnf"]).0, 6);
+    let other = ["check", "proof", "sat/1.cnf", "--trust", "me.key.pub"];
+    assert_eq!(desk.fault(&other), (6, "content".to_owned()));
     let (code, told) = proven(&["sat/1.lrat", "--live"], &["sat/1.lrat"]);
     assert!(code == 0 && told.starts_with("live: sat/1.lrat has content"), "{told}");
     let name = pefc::Hash::of(b"2 0 1 0\n").to_string();
@@ -210,7 +211,10 @@ fn others_vouch_for_a_pack() {
     let desk = Desk::new();
     desk.ok(&["keygen", "w.example/1", "-o", "w.key", "--cosigner"]);
     assert_eq!(desk.code(&["sign", "a.pefc", "--key", "w.key"]), 2);
-    let key = |name: &str| std::fs::read_to_string(desk.path(name)).unwrap().trim().to_owned();
+    let key = |name: &str| {
+        let text = std::fs::read_to_string(desk.path(name)).unwrap();
+        text.lines().next().unwrap().to_owned()
+    };
     let (me, w) = (key("me.key.pub"), key("w.key.pub"));
     std::fs::write(desk.path("both"), format!("{me}\n{w}\nthreshold 2\n")).unwrap();
     assert_eq!(desk.fault(&["verify", "a.pefc", "--trust", "both"]), (4, "threshold".to_owned()));
@@ -250,7 +254,7 @@ fn openssl_verifies_a_signature() {
     desk.ok(&["sign", "a.pefc", "--key", "me.key", "--detached", "me.checkpoint"]);
     let (body, signature) = body_and_signature(&desk.path("me.checkpoint"));
     let vkey = std::fs::read_to_string(desk.path("me.key.pub")).unwrap();
-    let public = decode(vkey.trim().splitn(3, '+').nth(2).unwrap());
+    let public = decode(vkey.lines().next().unwrap().splitn(3, '+').nth(2).unwrap());
     // SubjectPublicKeyInfo of an Ed25519 key (RFC 8410).
     let spki = [&b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..], &public[1..]].concat();
     std::fs::write(desk.path("me.der"), spki).unwrap();
@@ -273,4 +277,60 @@ fn openssl_verifies_a_signature() {
     };
     assert!(verify(&body));
     assert!(!verify(&body.replace("example.org", "example.com")));
+}
+
+fn ssh_keygen(desk: &Desk, args: &[&str], input: Option<&str>) -> bool {
+    let mut command = Command::new("ssh-keygen");
+    command.current_dir(desk.dir.path()).args(args).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(input) = input {
+        command.stdin(std::fs::File::open(desk.path(input)).unwrap());
+    }
+    command.status().unwrap().success()
+}
+
+#[test]
+fn ssh_keygen_verifies_a_signature_and_makes_one() {
+    let desk = Desk::new();
+    if Command::new("ssh-keygen").arg("-?").output().is_err() {
+        eprintln!("skipped: there is no ssh-keygen");
+        return;
+    }
+    // What the command signs, ssh-keygen verifies.
+    desk.ok(&["sign", "a.pefc", "--key", "me.key", "--ssh", "--detached", "text"]);
+    let public = std::fs::read_to_string(desk.path("me.key.pub")).unwrap();
+    let allowed = public.lines().last().unwrap().strip_prefix("# ").unwrap();
+    std::fs::write(desk.path("allowed"), format!("{allowed}\n")).unwrap();
+    let verify = |namespace: &str, input: &str| {
+        let signer = ["-Y", "verify", "-f", "allowed", "-I", "example.org/me"];
+        let args = [&signer[..], &["-n", namespace, "-s", "text.sig"]].concat();
+        ssh_keygen(&desk, &args, Some(input))
+    };
+    assert!(verify("pefc-checkpoint", "text"));
+    assert!(!verify("file", "text"));
+    assert!(!verify("pefc-checkpoint", "readme"));
+    desk.ok(&["countersign", "a.pefc", "--import", "text.sig"]);
+    desk.ok(&["verify", "a.pefc", "--trust", "allowed"]);
+
+    // What ssh-keygen signs, the command verifies.
+    assert!(ssh_keygen(&desk, &["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", "id"], None));
+    desk.ok(&["sign", "a.pefc", "--detached", "mine"]);
+    assert!(ssh_keygen(
+        &desk,
+        &["-Y", "sign", "-q", "-n", "pefc-checkpoint", "-f", "id", "mine"],
+        None
+    ));
+    let line = std::fs::read_to_string(desk.path("id.pub")).unwrap();
+    std::fs::write(desk.path("friends"), format!("friend@example.org {line}")).unwrap();
+    assert_eq!(
+        desk.fault(&["verify", "a.pefc", "--trust", "friends"]),
+        (4, "untrusted".to_owned())
+    );
+    let import = ["countersign", "a.pefc", "--import", "mine.sig", "--trust", "friends"];
+    desk.ok(&import);
+    let told = desk.ok(&["verify", "a.pefc", "--trust", "friends"]);
+    assert!(told.contains("signed by friend@example.org"), "{told}");
+    // For another namespace it is no signature of a checkpoint.
+    std::fs::remove_file(desk.path("mine.sig")).unwrap();
+    assert!(ssh_keygen(&desk, &["-Y", "sign", "-q", "-n", "file", "-f", "id", "mine"], None));
+    assert_eq!(desk.fault(&import), (6, "signature".to_owned()));
 }

@@ -281,3 +281,15 @@ fn the_example_is_current() {
         assert!(stored == example, "set PEFC_WRITE_VECTORS=1 to write the example anew");
     }
 }
+
+#[test]
+fn faults_are_those_of_the_code() {
+    let text = include_str!("../spec/proofs.md");
+    let (_, rest) = text.split_once("### Table: faults\n\n").unwrap();
+    let rows = rest.lines().take_while(|line| line.starts_with('|')).skip(2);
+    let stated: Vec<Vec<&str>> =
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
+    let known: Vec<Vec<&str>> =
+        pefc::proof::Fault::ALL.iter().map(|fault| vec![fault.name(), fault.what()]).collect();
+    assert_eq!(stated, known);
+}

@@ -174,6 +174,9 @@ Examples:
   pefc sign proofs.pefc --key me.key
   pefc sign proofs.pefc --key me.key --cose                also for COSE receipts
   pefc sign proofs.pefc --key me.key --detached me.checkpoint
+  pefc sign proofs.pefc --detached text                    to be signed elsewhere:
+  ssh-keygen -Y sign -n pefc-checkpoint -f ~/.ssh/id_ed25519 text
+  pefc countersign proofs.pefc --import text.sig
 The signature is a C2SP signed note over the checkpoint. It is stored beside the log: nothing that is in
 the pack changes.")]
     Sign(SignArgs),
@@ -521,9 +524,9 @@ pub(crate) struct SignArgs {
     /// The pack
     pub(crate) pack: PathBuf,
 
-    /// The secret key
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: PathBuf,
+    /// The secret key; without one only --detached, for the text to be signed elsewhere
+    #[arg(long, value_name = "FILE", required_unless_present = "detached")]
+    pub(crate) key: Option<PathBuf>,
 
     /// Name of the log in the signature [default: the one that it was created with]
     #[arg(long, value_name = "NAME")]
@@ -532,6 +535,11 @@ pub(crate) struct SignArgs {
     /// Sign the root for COSE receipts too
     #[arg(long, conflicts_with = "detached")]
     pub(crate) cose: bool,
+
+    /// Sign as SSH does too, for `ssh-keygen -Y verify`; with --detached the file is the plain text,
+    /// and its signature gets .sig behind it
+    #[arg(long, requires = "key")]
+    pub(crate) ssh: bool,
 
     /// Write the signed checkpoint to this file, and nothing to the pack
     #[arg(long, value_name = "FILE")]
@@ -559,8 +567,8 @@ pub(crate) struct CountersignArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) detached: Option<PathBuf>,
 
-    /// Add the signatures of this note
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "origin", "detached"])]
+    /// Add the signatures of this note, or this SSH signature
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "detached"])]
     pub(crate) import: Option<PathBuf>,
 }
 

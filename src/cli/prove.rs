@@ -6,7 +6,8 @@ use super::sign::{read_file, read_policy, write_file};
 use super::{Outcome, Result};
 use pefc::format::entry::{Entry, Put, SPACE_PATH};
 use pefc::proof::{
-    Checkpoint, Live, MapKey, Note, Policy, ProofFile, Proven, Signer, TrustedCheckpoint,
+    Checkpoint, Fault, Live, MapKey, Note, Policy, ProofError, ProofFile, Proven, Signer,
+    TrustedCheckpoint,
 };
 use pefc::{Error, ErrorKind, Hash, Key, Pack};
 use serde::Serialize;
@@ -115,8 +116,7 @@ pub(super) fn check(args: &CheckArgs, output: &mut Output) -> Result {
             }
         };
         if !is_it {
-            let what = "the file is not what the proof is about";
-            let error = Error::new(ErrorKind::Refused, what).at(path);
+            let error = Error::from(ProofError::new(Fault::Content)).at(path);
             return Err(error
                 .hinting("the proof is good; the file was changed, or is another one")
                 .into());
@@ -213,8 +213,8 @@ fn told(args: &CheckArgs, policy: &Policy) -> Result<Told> {
             };
             let new = proof.verify(&old.head, policy).map_err(Error::from)?;
             if new.checkpoint.origin != old.origin {
-                let error = pefc::proof::ProofError::new(pefc::proof::Fault::Origin);
-                return Err(Error::from(error.about(&old.origin)).into());
+                let error = ProofError::new(Fault::Origin).about(&old.origin);
+                return Err(Error::from(error).into());
             }
             let mut told = Told::new("grew");
             let sizes = (old.head.size, new.checkpoint.head.size);

@@ -5,7 +5,9 @@ use super::output::{Output, hex};
 use super::{Outcome, Result};
 use pefc::disk::{Machine, read_small, write_new};
 use pefc::format::signature::{Signature, SignatureFormat};
-use pefc::proof::{Checkpoint, Note, NoteSignature, Policy, SignatureType};
+use pefc::proof::{
+    Checkpoint, Note, NoteSignature, Policy, SignatureType, SshSignature, allowed_signer,
+};
 use pefc::sign::SigningKey;
 use pefc::{Error, ErrorKind, Pack, SignOptions, VerifyOptions, WriteOptions, Writer};
 use serde::Serialize;
@@ -71,7 +73,14 @@ pub(super) fn keygen(args: &KeygenArgs, output: &mut Output) -> Result {
     public.push(".pub");
     let public = PathBuf::from(public);
     // The public one first: a secret key that nobody knows the public one of is of no use.
-    write_file(&public, format!("{vkey}\n").as_bytes(), false)?;
+    let mut text = format!("{vkey}\n");
+    if kind == SignatureType::Ed25519 {
+        let line = allowed_signer(key.verifier());
+        text += &format!(
+            "# the same key for ssh-keygen -Y verify, in an allowed_signers file:\n# {line}\n"
+        );
+    }
+    write_file(&public, text.as_bytes(), false)?;
     if let Err(error) = write_file(&args.output, key.to_text().as_bytes(), true) {
         let _ = Machine::real().vfs.remove_file(&public); // it was made just now
         return Err(error);
@@ -97,10 +106,13 @@ struct JsonSign<'a> {
 }
 
 pub(super) fn sign(args: &SignArgs, output: &mut Output) -> Result {
-    let key = read_key(&args.key)?;
+    let Some(key_path) = &args.key else {
+        return text_to_sign(args, output);
+    };
+    let key = read_key(key_path)?;
     if key.verifier().kind() != SignatureType::Ed25519 {
         let what = "a cosigner's key vouches for what others signed";
-        let error = Error::new(ErrorKind::Usage, what).at(&args.key);
+        let error = Error::new(ErrorKind::Usage, what).at(key_path);
         return Err(error
             .hinting("use `pefc countersign`, or make a key without --cosigner")
             .into());
@@ -108,11 +120,22 @@ pub(super) fn sign(args: &SignArgs, output: &mut Output) -> Result {
     seal_first(&args.pack)?;
     let pack = Pack::open(&args.pack)?;
     let options =
-        SignOptions { origin: args.origin.clone(), cose: args.cose, ..SignOptions::default() };
+        SignOptions { origin: args.origin.clone(), cose: args.cose, ssh: args.ssh, time_s: 0 };
     let (checkpoint, signatures) = pack.sign(&key, &options)?;
     drop(pack);
     store(&args.pack, &checkpoint, &signatures, args.detached.as_deref())?;
     told(&key, &checkpoint, args.detached.as_deref(), &args.pack, output)
+}
+
+/// Writes the text of the checkpoint, for whoever signs it with other means.
+fn text_to_sign(args: &SignArgs, output: &mut Output) -> Result {
+    seal_first(&args.pack)?;
+    let checkpoint = Pack::open(&args.pack)?.checkpoint(args.origin.as_deref())?;
+    if let Some(path) = &args.detached {
+        write_file(path, checkpoint.to_string().as_bytes(), false)?;
+        output.note(&format!("{}: not signed", path.display()))?;
+    }
+    Ok(Outcome::Done)
 }
 
 /// Seals what a writer left unsealed, since only seals are signed.
@@ -137,6 +160,12 @@ fn store(
         writer.finish()?;
         return Ok(());
     };
+    if let Some(ssh) = signatures.iter().find(|s| s.format == SignatureFormat::Ssh) {
+        write_file(detached, checkpoint.to_string().as_bytes(), false)?;
+        let mut path = detached.to_owned().into_os_string();
+        path.push(".sig");
+        return write_file(Path::new(&path), &ssh.value, false);
+    }
     let lines = signatures.iter().filter(|signature| signature.format == SignatureFormat::Note);
     let lines = lines.filter_map(|signature| str::from_utf8(&signature.value).ok());
     let lines = lines.map(NoteSignature::parse).collect::<pefc::proof::Result<_>>();
@@ -170,7 +199,7 @@ fn told(
 
 pub(super) fn countersign(args: &CountersignArgs, output: &mut Output) -> Result {
     if let Some(note) = &args.import {
-        return import(&args.pack, note, args.trust.as_deref(), output);
+        return import(args, note, output);
     }
     let Some(key) = &args.key else {
         let error = Error::new(ErrorKind::Usage, "neither a key nor a note to import");
@@ -191,42 +220,50 @@ pub(super) fn countersign(args: &CountersignArgs, output: &mut Output) -> Result
         None => args.origin.clone(),
     };
     let time_s = u64::try_from(Machine::real().clock.now_s()).unwrap_or(0);
-    let (checkpoint, signatures) = pack.sign(&key, &SignOptions { origin, cose: false, time_s })?;
+    let (checkpoint, signatures) =
+        pack.sign(&key, &SignOptions { origin, time_s, ..SignOptions::default() })?;
     drop(pack);
     store(&args.pack, &checkpoint, &signatures, args.detached.as_deref())?;
     told(&key, &checkpoint, args.detached.as_deref(), &args.pack, output)
 }
 
-/// Adds the signatures of a note that was made elsewhere.
-fn import(path: &Path, note: &Path, trust: Option<&Path>, output: &mut Output) -> Result {
-    let at = |error: pefc::proof::ProofError| Error::from(error).at(note);
-    let parsed = Note::parse(&read_file(note)?).map_err(at)?;
-    let checkpoint = Checkpoint::parse(parsed.text()).map_err(at)?;
-    if let Some(trust) = trust {
-        read_policy(trust, None)?.verify(&parsed).map_err(at)?;
+/// Adds signatures that were made elsewhere: those of a note, or an SSH signature of the newest
+/// checkpoint.
+fn import(args: &CountersignArgs, file: &Path, output: &mut Output) -> Result {
+    let at = |error: pefc::proof::ProofError| Error::from(error).at(file);
+    let bytes = read_file(file)?;
+    let pack = Pack::open(&args.pack)?;
+    let (note, ssh) = match bytes.starts_with(b"-----BEGIN SSH SIGNATURE-----") {
+        true => {
+            let text = pack.checkpoint(args.origin.as_deref())?.to_string();
+            (Note::new(&text, Vec::new()), vec![SshSignature::parse(&bytes).map_err(at)?])
+        }
+        false => (Note::parse(&bytes), Vec::new()),
+    };
+    let note = note.map_err(at)?;
+    let checkpoint = Checkpoint::parse(note.text()).map_err(at)?;
+    if let Some(trust) = &args.trust {
+        read_policy(trust, None)?.verify_with(&note, &ssh).map_err(at)?;
     }
-    let pack = Pack::open(path)?;
     pack.check_known(&checkpoint.head)?;
     let own = pack.origin()?.unwrap_or_default();
     let known = pack.signatures()?;
     drop(pack);
     let origin = if checkpoint.origin == own { "" } else { &checkpoint.origin };
-    let signatures = parsed.signatures().iter().map(|signature| Signature {
+    let record = |format, text: String| Signature {
         log_size: checkpoint.head.size,
         origin: Cow::Borrowed(origin),
-        format: SignatureFormat::Note,
-        value: Cow::Owned(signature.to_string().into_bytes()),
-    });
-    let new: Vec<Signature<'_>> =
-        signatures.filter(|signature| !known.contains(signature)).collect();
+        format,
+        value: Cow::Owned(text.into_bytes()),
+    };
+    let lines =
+        note.signatures().iter().map(|line| record(SignatureFormat::Note, line.to_string()));
+    let ssh = ssh.iter().map(|signature| record(SignatureFormat::Ssh, signature.to_string()));
+    let all: Vec<Signature<'_>> = lines.chain(ssh).collect();
+    let new: Vec<Signature<'_>> = all.iter().filter(|one| !known.contains(one)).cloned().collect();
     if !new.is_empty() {
-        store(path, &checkpoint, &new, None)?;
+        store(&args.pack, &checkpoint, &new, None)?;
     }
-    output.note(&format!(
-        "{}: {} new of {}",
-        path.display(),
-        new.len(),
-        parsed.signatures().len()
-    ))?;
+    output.note(&format!("{}: {} new of {}", args.pack.display(), new.len(), all.len()))?;
     Ok(Outcome::Done)
 }

@@ -57,8 +57,13 @@ fn signers(args: &CreateArgs) -> Result<Signers> {
         let Ok(bytes) = super::sign::read_file(path) else {
             return Err(Error::from(error.clone()).into());
         };
-        let line = String::from_utf8_lossy(&bytes);
-        Ok(line.trim_end().parse().map_err(|error: ProofError| Error::from(error).at(path))?)
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .parse()
+            .map_err(|error: ProofError| Error::from(error).at(path))?)
     });
     let keys: Vec<VerifierKey> = keys.collect::<Result<_>>()?;
     let threshold = if keys.is_empty() { 0 } else { args.threshold };

@@ -2,7 +2,7 @@
 //! of proofs without a key.
 
 use super::key::{self, Key};
-use super::trust::note_of;
+use super::trust::signed;
 use super::{Generation, Pack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::cbor::Writer as CborWriter;
@@ -61,7 +61,9 @@ impl Pack {
         let mut found = None;
         for generation in wanted {
             let head = Head { size: generation.log_size, root: generation.log_root };
-            if let Some(note) = note_of(&signatures, &origin, head)?.into_iter().next() {
+            // A proof file carries a note, so a signature of another kind does not serve.
+            let notes = signed(&signatures, &origin, head)?.into_iter().map(|signed| signed.note);
+            if let Some(note) = notes.into_iter().find(|note| !note.signatures().is_empty()) {
                 found = Some((generation, note));
                 break;
             }

@@ -21,6 +21,8 @@ pub struct SignOptions {
     pub origin: Option<String>,
     /// Whether to sign the root for COSE receipts too.
     pub cose: bool,
+    /// Whether to sign the checkpoint as SSH does too.
+    pub ssh: bool,
     /// When a cosignature is made, in seconds since 1970.
     pub time_s: u64,
 }
@@ -89,6 +91,14 @@ impl Pack {
                 origin: Cow::Owned(origin.to_owned()),
                 format: SignatureFormat::Cose,
                 value: Cow::Owned(key.sign_root(&checkpoint.head.root).to_vec()),
+            });
+        }
+        if options.ssh {
+            signatures.push(Signature {
+                log_size: checkpoint.head.size,
+                origin: Cow::Owned(origin.to_owned()),
+                format: SignatureFormat::Ssh,
+                value: Cow::Owned(key.sign_ssh(&checkpoint).to_string().into_bytes()),
             });
         }
         Ok((checkpoint, signatures))

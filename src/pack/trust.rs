@@ -4,7 +4,8 @@ use super::{Generation, Pack};
 use crate::error::{Error, Result};
 use crate::format::signature::{Signature, SignatureFormat};
 use crate::proof::{
-    Checkpoint, Fault, Head, Note, NoteSignature, Policy, ProofError, TrustedCheckpoint,
+    Checkpoint, Fault, Head, Note, NoteSignature, Policy, ProofError, SshSignature,
+    TrustedCheckpoint,
 };
 use crate::tree::{Frontier, leaf_hash};
 use std::collections::BTreeMap;
@@ -20,25 +21,39 @@ pub struct Authenticated {
     pub is_newest: bool,
 }
 
+/// A checkpoint of a head with the signatures that a pack has of it.
+pub(super) struct Signed {
+    /// The text, and the signatures that a note can carry.
+    pub(super) note: Note,
+    /// SSH signatures of the text.
+    pub(super) ssh: Vec<SshSignature>,
+}
+
 /// The signed checkpoints of a head: one for each name of the log that signatures use, that of the
 /// log itself first.
-pub(super) fn note_of(signatures: &[Signature<'_>], own: &str, head: Head) -> Result<Vec<Note>> {
-    let mut lines: BTreeMap<&str, Vec<NoteSignature>> = BTreeMap::new();
-    for signature in signatures {
-        if signature.format != SignatureFormat::Note || signature.log_size != head.size {
-            continue;
+pub(super) fn signed(signatures: &[Signature<'_>], own: &str, head: Head) -> Result<Vec<Signed>> {
+    let mut found: BTreeMap<&str, (Vec<NoteSignature>, Vec<SshSignature>)> = BTreeMap::new();
+    for signature in signatures.iter().filter(|signature| signature.log_size == head.size) {
+        let (lines, ssh) = match signature.format {
+            SignatureFormat::Note | SignatureFormat::Ssh => {
+                found.entry(&signature.origin).or_default()
+            }
+            _ => continue,
+        };
+        // One that can't be read is of no key that anybody trusts, so it says nothing.
+        match signature.format {
+            SignatureFormat::Ssh => ssh.extend(SshSignature::parse(&signature.value)),
+            _ => lines.extend(
+                str::from_utf8(&signature.value).map(NoteSignature::parse).into_iter().flatten(),
+            ),
         }
-        let line =
-            str::from_utf8(&signature.value).map_err(|_| ProofError::new(Fault::Encoding))?;
-        let line = NoteSignature::parse(line)?;
-        lines.entry(&signature.origin).or_default().push(line);
     }
-    let notes = lines.into_iter().map(|(origin, signatures)| {
+    let signed = found.into_iter().map(|(origin, (lines, ssh))| {
         let origin = if origin.is_empty() { own } else { origin };
         let text = Checkpoint::new(origin, head)?.to_string();
-        Ok(Note::new(&text, signatures)?)
+        Ok(Signed { note: Note::new(&text, lines)?, ssh })
     });
-    notes.collect()
+    signed.collect()
 }
 
 impl Pack {
@@ -63,8 +78,8 @@ impl Pack {
         for generation in generations {
             let head = Head { size: generation.log_size, root: generation.log_root };
             let mut trusted = None;
-            for note in note_of(&signatures, &own, head)? {
-                match policy.verify(&note) {
+            for signed in signed(&signatures, &own, head)? {
+                match policy.verify_with(&signed.note, &signed.ssh) {
                     Ok(checkpoint) => trusted = trusted.or(Some(checkpoint)),
                     Err(error) if matches!(error.fault, Fault::Signature) => {
                         return Err(self.error(error));

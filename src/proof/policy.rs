@@ -4,6 +4,7 @@
 use super::checkpoint::Checkpoint;
 use super::error::{Fault, ProofError, Result};
 use super::note::Note;
+use super::ssh::{SshSignature, parse_allowed};
 use super::text::{FILE_BYTES_MAX, number};
 use super::tlog::{Proven, TlogProof};
 use super::vkey::{SignatureType, VerifierKey};
@@ -32,6 +33,8 @@ pub struct Policy {
     origin: Option<String>,
     /// Keys of which `threshold` must have signed.
     signers: Vec<VerifierKey>,
+    /// Keys that sign as SSH does; they count like signers.
+    ssh: Vec<VerifierKey>,
     threshold: usize,
     /// A key signs only for the log of its own name (C2SP tlog-policy).
     name_is_origin: bool,
@@ -68,14 +71,20 @@ impl Policy {
     /// [`Fault::Policy`] for no keys, a threshold that is 0 or that they cannot reach, one public key
     /// twice, or two keys with the same name and id; [`Fault::Limit`] for too many.
     pub fn new(keys: Vec<VerifierKey>, threshold: usize) -> Result<Self> {
-        check_keys(&keys)?;
-        if threshold == 0 || threshold > keys.len() {
-            let detail = format!("threshold {threshold} of {} keys", keys.len());
+        Self::of_keys(keys, Vec::new(), threshold)
+    }
+
+    fn of_keys(signers: Vec<VerifierKey>, ssh: Vec<VerifierKey>, threshold: usize) -> Result<Self> {
+        check_keys(signers.iter().chain(&ssh))?;
+        let count = signers.len() + ssh.len();
+        if threshold == 0 || threshold > count {
+            let detail = format!("threshold {threshold} of {count} keys");
             return Err(ProofError::new(Fault::Policy).about(detail));
         }
         Ok(Self {
             origin: None,
-            signers: keys,
+            signers,
+            ssh,
             threshold,
             name_is_origin: false,
             witnesses: Vec::new(),
@@ -86,7 +95,8 @@ impl Policy {
     }
 
     /// Parses a trust file: a C2SP tlog-policy if it has a line `quorum`; else lines with a verifier
-    /// key each, `threshold N` and `origin NAME` (each at most once). Empty lines and lines that begin
+    /// key each or a line of an SSH `allowed_signers` file with an Ed25519 key, `threshold N` and
+    /// `origin NAME` (each at most once). Empty lines and lines that begin
     /// with `#` are comments.
     ///
     /// # Errors
@@ -116,7 +126,7 @@ impl Policy {
     }
 
     fn list(lines: &[(usize, Vec<&str>)]) -> Result<Self> {
-        let (mut keys, mut threshold, mut origin) = (Vec::new(), None, None);
+        let (mut keys, mut ssh, mut threshold, mut origin) = (Vec::new(), Vec::new(), None, None);
         for (line, words) in lines {
             let syntax = ProofError::new(Fault::Syntax).at_line(*line);
             match words.as_slice() {
@@ -126,10 +136,13 @@ impl Policy {
                 }
                 ["origin", name] if origin.is_none() => origin = Some((*name).to_owned()),
                 [key] => keys.push(key.parse().map_err(|e: ProofError| e.at_line(*line))?),
-                _ => return Err(syntax),
+                words => {
+                    let key = parse_allowed(words).map_err(|error| error.at_line(*line))?;
+                    ssh.push(key.ok_or(syntax)?);
+                }
             }
         }
-        Ok(Self { origin, ..Self::new(keys, threshold.unwrap_or(1))? })
+        Ok(Self { origin, ..Self::of_keys(keys, ssh, threshold.unwrap_or(1))? })
     }
 
     fn c2sp(lines: &[(usize, Vec<&str>)]) -> Result<Self> {
@@ -183,9 +196,9 @@ impl Policy {
                 _ => return Err(fault(Fault::Syntax)),
             }
         }
-        check_keys(&logs)?;
+        check_keys(logs.iter())?;
         if !witnesses.is_empty() {
-            check_keys(&witnesses)?;
+            check_keys(witnesses.iter())?;
         }
         let quorum = quorum.ok_or(Fault::Policy)?;
         Ok(Self { name_is_origin: true, witnesses, quorum, ..Self::new(logs, 1)? })
@@ -218,17 +231,25 @@ impl Policy {
     /// signature does not verify, even if others do; [`Fault::Revoked`] if only revoked keys are left;
     /// [`Fault::Untrusted`] if no trusted key signed, [`Fault::Threshold`] if too few did.
     pub fn verify(&self, note: &Note) -> Result<TrustedCheckpoint> {
+        self.verify_with(note, &[])
+    }
+
+    /// The same, with SSH signatures of the note's text beside those in the note, which may have none.
+    ///
+    /// # Errors
+    /// As [`Policy::verify`].
+    pub fn verify_with(&self, note: &Note, ssh: &[SshSignature]) -> Result<TrustedCheckpoint> {
         let checkpoint = Checkpoint::parse(note.text())?;
         let origin = checkpoint.origin.as_str();
         if self.origin.as_ref().is_some_and(|only| only != origin) {
             return Err(ProofError::new(Fault::Origin).about(origin));
         }
         let (mut signers, mut signed, mut revoked) = (Vec::new(), 0, None);
-        for key in &self.signers {
-            if self.name_is_origin && key.name() != origin {
-                continue;
-            }
-            let Some(time_s) = note.signed_by(key)? else { continue };
+        let noted = self.signers.iter().filter(|key| !self.name_is_origin || key.name() == origin);
+        let noted = noted.map(|key| (key, note.signed_by(key)));
+        let by_ssh = self.ssh.iter().map(|key| (key, signed_by_ssh(ssh, key, note.text())));
+        for (key, time_s) in noted.chain(by_ssh) {
+            let Some(time_s) = time_s? else { continue };
             if self.is_revoked(key, checkpoint.head.size) {
                 revoked = Some(key.name().to_owned());
                 continue;
@@ -348,20 +369,34 @@ impl Quorum {
     }
 }
 
+/// Whether one of these signatures is of `key`; all that are must verify.
+fn signed_by_ssh(
+    signatures: &[SshSignature],
+    key: &VerifierKey,
+    text: &str,
+) -> Result<Option<Option<u64>>> {
+    let mut found = None;
+    for signature in signatures.iter().filter(|signature| signature.is_by(key)) {
+        signature.verify(key, text)?;
+        found = Some(None);
+    }
+    Ok(found)
+}
+
 /// One public key stands for one signer, and a name and id for one key.
-fn check_keys(keys: &[VerifierKey]) -> Result<()> {
-    if keys.is_empty() {
-        return Err(ProofError::new(Fault::Policy).about("there is no key"));
-    }
-    if keys.len() > KEYS_MAX {
-        return Err(Fault::Limit.into());
-    }
+fn check_keys<'k>(keys: impl Iterator<Item = &'k VerifierKey>) -> Result<()> {
     let (mut public, mut ids) = (HashSet::new(), HashSet::new());
     for key in keys {
+        if public.len() == KEYS_MAX {
+            return Err(Fault::Limit.into());
+        }
         if !public.insert(*key.public()) || !ids.insert((key.name(), key.id())) {
             let detail = format!("{} is there twice", key.name());
             return Err(ProofError::new(Fault::Policy).about(detail));
         }
     }
-    Ok(())
+    match public.is_empty() {
+        true => Err(ProofError::new(Fault::Policy).about("there is no key")),
+        false => Ok(()),
+    }
 }
