@@ -3,6 +3,7 @@
 //! Built on what every user of the library has (`pefc::`); no file is touched here but through it.
 
 mod args;
+mod attest;
 mod diff;
 mod extract;
 mod inspect;
@@ -126,9 +127,12 @@ fn run(command: Command, output: &mut Output, cancelled: &Arc<AtomicBool>) -> Re
         Command::Recover(args) => verify::recover(&args, output),
         Command::Keygen(args) => sign::keygen(&args, output),
         Command::Sign(args) => sign::sign(&args, output),
+        Command::Signers(args) => sign::signers(&args, output),
         Command::Countersign(args) => sign::countersign(&args, output),
         Command::Prove(args) => prove::prove(&args, output),
         Command::Check(args) => prove::check(&args, output),
+        Command::Attest(args) => attest::attest(&args, output),
+        Command::Statements(args) => attest::statements(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new(); // it panics where a stream fails
             clap_complete::generate(shell, &mut Args::command(), "pefc", &mut script);

@@ -34,6 +34,8 @@ mod note;
 mod policy;
 mod slice;
 mod ssh;
+#[cfg(feature = "statements")]
+mod statement;
 mod text;
 mod tlog;
 mod vkey;
@@ -52,6 +54,8 @@ pub use note::{Note, NoteSignature, cosigned_text};
 pub use policy::{Policy, Quorum, Signer, TrustedCheckpoint};
 pub use slice::{SliceProof, cut_slice};
 pub use ssh::{SSH_NAMESPACE, SshSignature, allowed_signer, ssh_message};
+#[cfg(feature = "statements")]
+pub use statement::{Envelope, Statement, Subject, dsse_message};
 pub use tlog::{ConsistencyProof, Proven, TlogProof};
 pub use vkey::{SignatureType, VerifierKey};
 #[cfg(feature = "sign")]

@@ -102,6 +102,15 @@ impl SigningKey {
         SshSignature::new(self.public.public(), &signature)
     }
 
+    /// Signs a statement.
+    #[cfg(feature = "statements")]
+    #[must_use]
+    pub fn sign_statement(&self, statement: &crate::proof::Statement) -> crate::proof::Envelope {
+        let envelope = crate::proof::Envelope::new(statement.encode());
+        let signature = self.sign(&envelope.message());
+        envelope.signed(&self.public, &signature)
+    }
+
     /// Signs a root for COSE receipts.
     #[must_use]
     pub fn sign_root(&self, root: &Node) -> [u8; 64] {

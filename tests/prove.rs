@@ -334,3 +334,83 @@ fn ssh_keygen_verifies_a_signature_and_makes_one() {
     assert!(ssh_keygen(&desk, &["-Y", "sign", "-q", "-n", "file", "-f", "id", "mine"], None));
     assert_eq!(desk.fault(&import), (6, "signature".to_owned()));
 }
+
+#[test]
+fn statements_are_about_contents_and_signed() {
+    let desk = Desk::new();
+    desk.ok(&["keygen", "example.org/you", "-o", "you.key"]);
+    std::fs::write(desk.path("result.json"), r#"{"result": "PASSED"}"#).unwrap();
+    let attest = |more: &[&str]| {
+        let args =
+            ["--predicate-type", "https://example.org/test/v1", "--predicate", "result.json"];
+        desk.ok(&[&["attest", "a.pefc"], more, &args, &["--key", "me.key"]].concat());
+    };
+    attest(&["sat/1.lrat"]);
+    attest(&["sat/1.cnf"]);
+    let told = desk.ok(&["statements", "a.pefc", "--trust", "me.key.pub"]);
+    assert_eq!(told.lines().count(), 2);
+    assert!(told.lines().all(|line| line.ends_with("signed by example.org/me")), "{told}");
+    let told = desk.ok(&["statements", "a.pefc", "sat/1.lrat", "--trust", "me.key.pub", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(told.trim()).unwrap();
+    assert_eq!((&json["predicate"]["result"], &json["verified"]), (&"PASSED".into(), &true.into()));
+    assert_eq!(desk.code(&["statements", "a.pefc", "--trust", "you.key.pub"]), 4);
+    assert!(desk.ok(&["statements", "a.pefc"]).contains("not authenticated"));
+
+    // They are part of the pack: signed with it, and all about one content is a complete list.
+    assert_eq!(desk.code(&["verify", "a.pefc", "--trust", "me.key.pub"]), 4);
+    desk.ok(&["sign", "a.pefc", "--key", "me.key"]);
+    desk.ok(&["verify", "a.pefc", "--trust", "me.key.pub"]);
+    let about = pefc::Hash::of(b"2 0 1 0\n");
+    let under = format!("att/{about}/");
+    desk.ok(&["prove", "a.pefc", "--all-under", &under, "--space", "system", "-o", "all"]);
+    let told = desk.ok(&["check", "all", "--trust", "me.key.pub"]);
+    assert!(told.contains("these 1, and no other"), "{told}");
+
+    // About the pack itself: its checkpoint.
+    attest(&[]);
+    assert_eq!(desk.ok(&["statements", "a.pefc", "--trust", "me.key.pub"]).lines().count(), 3);
+
+    // An envelope that was exported is what its signer signed, byte for byte.
+    std::fs::create_dir(desk.path("out")).unwrap();
+    desk.ok(&["statements", "a.pefc", "sat/1.cnf", "--export", "out"]);
+    let file = std::fs::read_dir(desk.path("out")).unwrap().next().unwrap().unwrap().path();
+    let envelope: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(envelope["payloadType"], "application/vnd.in-toto+json");
+    let payload = decode(envelope["payload"].as_str().unwrap());
+    let statement: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+    let digest = &statement["subject"][0]["digest"];
+    assert_eq!(digest["blake3"], pefc::Hash::of(b"p cnf 1 1\n").to_string());
+    assert_eq!(digest["sha256"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn signers_hand_over_and_a_revoked_key_signs_nothing_new() {
+    let desk = Desk::new();
+    desk.ok(&["keygen", "example.org/new", "-o", "new.key"]);
+    let create = ["create", "b.pefc", "sat", "--origin", "example.org/b", "--signer", "me.key.pub"];
+    desk.ok(&[&create[..], &["--sign", "me.key"]].concat());
+    assert!(desk.ok(&["signers", "b.pefc"]).contains("1 of 1 must sign"));
+    let size = |pack: &str| {
+        let log = desk.ok(&["log", pack, "--json"]);
+        let newest: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+        newest["log_size"].as_u64().unwrap()
+    };
+    // The change, its seal included, is the last that the old key signs.
+    let last_good = (size("b.pefc") + 2).to_string();
+    let set = ["signers", "b.pefc", "--set", "new.key.pub", "--revoke", "me.key.pub"];
+    desk.ok(&[&set[..], &["--last-good", &last_good, "--sign", "me.key"]].concat());
+    assert_eq!(size("b.pefc").to_string(), last_good);
+    let verify = ["verify", "b.pefc", "--trust", "me.key.pub"];
+    desk.ok(&verify);
+
+    std::fs::write(desk.path("sat/2.cnf"), "p cnf 2 1\n").unwrap();
+    desk.ok(&["append", "b.pefc", "sat", "--sign", "me.key"]);
+    let output = desk.run(&verify);
+    assert_eq!(output.status.code(), Some(4), "the old key signed, and no longer counts");
+    desk.ok(&["sign", "b.pefc", "--key", "new.key"]);
+    let told = desk.ok(&verify);
+    assert!(told.contains("generation 3 signed by example.org/new"), "{told}");
+    desk.ok(&["verify", "b.pefc", "--trust", "new.key.pub"]);
+}

@@ -1,6 +1,12 @@
 //! What the user typed, as types. No side effects.
 
+mod sign;
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+pub(crate) use sign::{
+    AttestArgs, CheckArgs, CountersignArgs, KeygenArgs, ProofFormat, ProveArgs, SignArgs,
+    SignersArgs, StatementsArgs,
+};
 use std::path::PathBuf;
 
 /// Exit codes, for `--help` and the README.
@@ -181,6 +187,15 @@ The signature is a C2SP signed note over the checkpoint. It is stored beside the
 the pack changes.")]
     Sign(SignArgs),
 
+    /// Show who must sign a log, or change it
+    #[command(after_help = "\
+Examples:
+  pefc signers proofs.pefc                                       who must sign
+  pefc signers proofs.pefc --set new.key.pub --sign old.key      the old one hands over
+  pefc signers proofs.pefc --set new.key.pub --revoke old.key.pub --last-good 1200 --sign old.key
+Whoever trusts the old signers follows the change, if the seal after it is signed by them.")]
+    Signers(SignersArgs),
+
     /// Verify a pack and vouch for it, or add signatures that were made elsewhere
     #[command(after_help = "\
 Examples:
@@ -208,6 +223,24 @@ Examples:
   pefc check new.consistency --trust keys.txt --known old.checkpoint
 Exit code 0: proven. 5: proven that it is absent. 4: nobody who is trusted has signed. 6: wrong.")]
     Check(CheckArgs),
+
+    /// Sign a statement about a content, or the pack, and store it in the pack
+    #[command(after_help = "\
+Examples:
+  pefc attest proofs.pefc sat/php-10.lrat --predicate-type https://in-toto.io/attestation/test-result/v0.1 \\
+       --predicate result.json --key me.key
+  pefc attest proofs.pefc --predicate-type https://slsa.dev/provenance/v1 --predicate p.json --key me.key
+It is an in-toto Statement v1 in a DSSE envelope, stored under its subject in the system space.")]
+    Attest(AttestArgs),
+
+    /// Show the statements in a pack, and who signed them
+    #[command(after_help = "\
+Examples:
+  pefc statements proofs.pefc --trust keys.txt
+  pefc statements proofs.pefc sat/php-10.lrat --trust keys.txt --json
+  pefc statements proofs.pefc --export DIR       each as a .dsse.json file
+Exit code 4: one at least is signed by nobody who is trusted.")]
+    Statements(StatementsArgs),
 
     /// Print completions for a shell
     #[command(after_help = "\
@@ -503,147 +536,4 @@ pub(crate) struct RecoverArgs {
     /// Replace an existing file
     #[arg(long)]
     pub(crate) force: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct KeygenArgs {
-    /// Name of the key: best a URL without scheme, such as example.org/me
-    pub(crate) name: String,
-
-    /// Where the secret key goes; the public one gets .pub behind it
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-
-    /// A key to countersign with, as witness or auditor
-    #[arg(long)]
-    pub(crate) cosigner: bool,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct SignArgs {
-    /// The pack
-    pub(crate) pack: PathBuf,
-
-    /// The secret key; without one only --detached, for the text to be signed elsewhere
-    #[arg(long, value_name = "FILE", required_unless_present = "detached")]
-    pub(crate) key: Option<PathBuf>,
-
-    /// Name of the log in the signature [default: the one that it was created with]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) origin: Option<String>,
-
-    /// Sign the root for COSE receipts too
-    #[arg(long, conflicts_with = "detached")]
-    pub(crate) cose: bool,
-
-    /// Sign as SSH does too, for `ssh-keygen -Y verify`; with --detached the file is the plain text,
-    /// and its signature gets .sig behind it
-    #[arg(long, requires = "key")]
-    pub(crate) ssh: bool,
-
-    /// Write the signed checkpoint to this file, and nothing to the pack
-    #[arg(long, value_name = "FILE")]
-    pub(crate) detached: Option<PathBuf>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct CountersignArgs {
-    /// The pack
-    pub(crate) pack: PathBuf,
-
-    /// The secret key
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
-
-    /// Vouch only for what these have signed
-    #[arg(long, value_name = "FILE")]
-    pub(crate) trust: Option<PathBuf>,
-
-    /// Name of the log in the signature [default: the one that it was created with]
-    #[arg(long, value_name = "NAME", conflicts_with = "trust")]
-    pub(crate) origin: Option<String>,
-
-    /// Write the signed checkpoint to this file, and nothing to the pack
-    #[arg(long, value_name = "FILE")]
-    pub(crate) detached: Option<PathBuf>,
-
-    /// Add the signatures of this note, or this SSH signature
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "detached"])]
-    pub(crate) import: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProofFormat {
-    /// C2SP text
-    C2sp,
-    /// A COSE receipt (RFC 9942)
-    Cose,
-}
-
-#[derive(Debug, ClapArgs)]
-#[command(group = clap::ArgGroup::new("what").args(["live", "absent", "all_under", "range", "since"]))]
-pub(crate) struct ProveArgs {
-    /// The pack
-    pub(crate) pack: PathBuf,
-
-    /// A path in the pack
-    #[arg(conflicts_with_all = ["all_under", "since", "content"])]
-    pub(crate) key: Option<std::ffi::OsString>,
-
-    /// A content name (BLAKE3) instead of a path: that it is live, or with --absent that it is not
-    #[arg(long, value_name = "B3", conflicts_with_all = ["all_under", "range", "since"])]
-    pub(crate) content: Option<pefc::Hash>,
-
-    /// That it is what the key has at the signed generation, not only that it was recorded
-    #[arg(long)]
-    pub(crate) live: bool,
-
-    /// That it is not there
-    #[arg(long)]
-    pub(crate) absent: bool,
-
-    /// All keys that begin with this, and that there are no others
-    #[arg(long, value_name = "PREFIX")]
-    pub(crate) all_under: Option<std::ffi::OsString>,
-
-    /// These bytes of the content, START..END, with the bytes themselves
-    #[arg(long, value_name = "RANGE")]
-    pub(crate) range: Option<String>,
-
-    /// That the log only grew since it had this many entries
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) since: Option<u64>,
-
-    /// Format of the proof that a key was recorded
-    #[arg(long, value_enum, default_value_t = ProofFormat::C2sp, conflicts_with = "what")]
-    pub(crate) format: ProofFormat,
-
-    /// Of this generation [default: the newest that is signed]
-    #[arg(long, value_name = "N")]
-    pub(crate) at: Option<u64>,
-
-    /// Where the proof goes [default: standard output]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct CheckArgs {
-    /// The proof
-    pub(crate) proof: PathBuf,
-
-    /// A file that must be the content, or the range of it, that the proof is about
-    pub(crate) file: Option<PathBuf>,
-
-    /// Whom to trust: a file with a verifier key a line, or a C2SP policy
-    #[arg(long, value_name = "FILE")]
-    pub(crate) trust: PathBuf,
-
-    /// Accept only the log of this name
-    #[arg(long, value_name = "NAME")]
-    pub(crate) origin: Option<String>,
-
-    /// The old checkpoint, for a proof that the log grew from it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) known: Option<PathBuf>,
 }

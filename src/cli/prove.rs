@@ -1,9 +1,9 @@
 //! `prove` and `check`.
 
-use super::args::{CheckArgs, ProofFormat, ProveArgs};
+use super::args::{CheckArgs, ProofFormat, ProveArgs, Space};
 use super::output::{JsonKey, Output, hex, printable};
 use super::sign::{read_file, read_policy, write_file};
-use super::{Outcome, Result};
+use super::{Outcome, Result, read};
 use pefc::format::entry::{Entry, Put, SPACE_PATH};
 use pefc::proof::{
     Checkpoint, Fault, Live, MapKey, Note, Policy, ProofError, ProofFile, Proven, Signer,
@@ -11,6 +11,7 @@ use pefc::proof::{
 };
 use pefc::{Error, ErrorKind, Hash, Key, Pack};
 use serde::Serialize;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 pub(super) fn prove(args: &ProveArgs, output: &mut Output) -> Result {
@@ -20,13 +21,13 @@ pub(super) fn prove(args: &ProveArgs, output: &mut Output) -> Result {
         let key = args.key.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Usage, "prove what?").hinting("name a key, or see --help")
         })?;
-        Ok::<_, Error>(Key::path(key.as_bytes().to_vec()))
+        Ok::<_, Error>(read::key(args.space, key))
     };
     let map_key = |key: &Key<'_>| MapKey::Key { space: key.space(), key: key.bytes().to_vec() };
     let bytes = if let Some(size) = args.since {
         prover.consistency(size)?.to_string().into_bytes()
     } else if let Some(prefix) = &args.all_under {
-        prover.complete(Key::path(prefix.as_bytes().to_vec()))?.to_string().into_bytes()
+        prover.complete(exactly(args.space, prefix))?.to_string().into_bytes()
     } else if let Some(range) = &args.range {
         let (start, end) = range.split_once("..").ok_or_else(|| bad_range(range))?;
         let number = |text: &str| text.parse::<u64>().map_err(|_| bad_range(range));
@@ -55,6 +56,11 @@ pub(super) fn prove(args: &ProveArgs, output: &mut Output) -> Result {
         None => output.bytes(&bytes)?,
     }
     Ok(Outcome::Done)
+}
+
+/// A prefix as it was typed, every slash of it.
+fn exactly(space: Space, prefix: &OsStr) -> Key<'_> {
+    Key::new(read::key(space, prefix).space(), prefix.as_bytes())
 }
 
 fn bad_range(range: &str) -> Error {

@@ -1,18 +1,20 @@
 //! `keygen`, `sign` and `countersign`.
 
-use super::args::{CountersignArgs, KeygenArgs, SignArgs};
+use super::args::{CountersignArgs, KeygenArgs, SignArgs, SignersArgs};
 use super::output::{Output, hex};
 use super::{Outcome, Result};
 use pefc::disk::{Machine, read_small, write_new};
 use pefc::format::signature::{Signature, SignatureFormat};
 use pefc::proof::{
-    Checkpoint, Note, NoteSignature, Policy, SignatureType, SshSignature, allowed_signer,
+    Checkpoint, Note, NoteSignature, Policy, ProofError, SignatureType, SshSignature, VerifierKey,
+    allowed_signer,
 };
 use pefc::sign::SigningKey;
-use pefc::{Error, ErrorKind, Pack, SignOptions, VerifyOptions, WriteOptions, Writer};
+use pefc::{Error, ErrorKind, Pack, SignOptions, Signers, VerifyOptions, WriteOptions, Writer};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Keys, trust files and proofs are small; lists and slices are the longest.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -53,6 +55,70 @@ pub(super) fn read_policy(path: &Path, origin: Option<&str>) -> Result<Policy> {
         Some(origin) => policy.only(origin),
         None => policy,
     })
+}
+
+/// Verifier keys, or names of files with one.
+pub(super) fn verifier_keys(texts: &[String]) -> Result<Vec<VerifierKey>> {
+    let keys = texts.iter().map(|text| {
+        let parsed = text.parse::<VerifierKey>();
+        // What is no key may be the name of a file with one; if it is neither, it is a bad key.
+        let (Err(error), path) = (&parsed, Path::new(text)) else {
+            return Ok(parsed.map_err(Error::from)?);
+        };
+        let Ok(bytes) = read_file(path) else {
+            return Err(Error::from(error.clone()).into());
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let key = text.lines().next().unwrap_or_default().parse();
+        Ok(key.map_err(|error: ProofError| Error::from(error).at(path))?)
+    });
+    keys.collect()
+}
+
+#[derive(Serialize)]
+struct JsonSigners {
+    threshold: u64,
+    vkeys: Vec<String>,
+    sequence: u64,
+}
+
+pub(super) fn signers(args: &SignersArgs, output: &mut Output) -> Result {
+    if !args.set.is_empty() {
+        let revoked = verifier_keys(&args.revoke)?;
+        let last_good = args.last_good.unwrap_or(0);
+        let signers = Signers {
+            threshold: args.threshold,
+            keys: verifier_keys(&args.set)?,
+            revoked: revoked.into_iter().map(|key| (key, last_good)).collect(),
+        };
+        let mut options = WriteOptions::default();
+        if let Some(key) = &args.sign {
+            options.signer = Some(Arc::new(read_key(key)?));
+        }
+        let mut writer = Writer::append(&args.pack, options)?;
+        writer.set_signers(&signers)?;
+        writer.finish()?;
+    }
+    let pack = Pack::open(&args.pack)?;
+    let genesis = pack.genesis()?;
+    let found = match (pack.signer_changes()?.pop(), genesis) {
+        (Some((_, keys)), _) => (keys.threshold, keys.vkeys, keys.sequence),
+        (None, Some(genesis)) => (genesis.threshold, genesis.vkeys, 0),
+        (None, None) => (0, Vec::new(), 0),
+    };
+    let (threshold, vkeys, sequence) = found;
+    let vkeys: Vec<String> = vkeys.into_iter().map(Cow::into_owned).collect();
+    if output.json() {
+        output.object(&JsonSigners { threshold, vkeys, sequence })?;
+    } else if vkeys.is_empty() {
+        output.note("the log names no signers")?;
+    } else {
+        for vkey in &vkeys {
+            output.line(vkey)?;
+        }
+        output.note(&format!("{threshold} of {} must sign", vkeys.len()))?;
+    }
+    Ok(Outcome::Done)
 }
 
 #[derive(Serialize)]

@@ -5,7 +5,6 @@ use super::output::{Output, count, hex, printable, ratio, size};
 use super::{Outcome, Result, read, stdin::Stdin};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use pefc::archive::{AddOptions, AddReport, OwnerRecording, RecordOptions, Source};
-use pefc::proof::{ProofError, VerifierKey};
 use pefc::{Error, ErrorKind, SealSigner, Signers, WriteOptions, WriteStats, Writer};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -46,26 +45,9 @@ pub(super) fn append(
     fill(&args.write, Some(args), writer, output, cancelled)
 }
 
-/// Who must sign a new log: verifier keys, or files with one.
+/// Who must sign a new log.
 fn signers(args: &CreateArgs) -> Result<Signers> {
-    let keys = args.signer.iter().map(|text| {
-        let parsed = text.parse::<VerifierKey>();
-        // What is no key may be the name of a file with one; if it is neither, it is a bad key.
-        let (Err(error), path) = (&parsed, Path::new(text)) else {
-            return Ok(parsed.map_err(Error::from)?);
-        };
-        let Ok(bytes) = super::sign::read_file(path) else {
-            return Err(Error::from(error.clone()).into());
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        Ok(text
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .parse()
-            .map_err(|error: ProofError| Error::from(error).at(path))?)
-    });
-    let keys: Vec<VerifierKey> = keys.collect::<Result<_>>()?;
+    let keys = super::sign::verifier_keys(&args.signer)?;
     let threshold = if keys.is_empty() { 0 } else { args.threshold };
     Ok(Signers { threshold, keys, revoked: Vec::new() })
 }

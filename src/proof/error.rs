@@ -63,6 +63,8 @@ pub enum Fault {
     Ics23,
     /// A COSE structure that is not a receipt of the shape used here.
     Cose,
+    /// An envelope or statement that is not DSSE and in-toto.
+    Statement,
     /// A slice that is cut short, too long, or not of the content.
     Slice,
     /// A key that was revoked before the size that it signed.
@@ -71,7 +73,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Encoding,
         Self::Syntax,
         Self::Base64,
@@ -99,6 +101,7 @@ impl Fault {
         Self::Neighbours,
         Self::Ics23,
         Self::Cose,
+        Self::Statement,
         Self::Slice,
         Self::Revoked,
     ];
@@ -134,6 +137,7 @@ impl Fault {
             Self::Neighbours => "neighbours",
             Self::Ics23 => "ics23",
             Self::Cose => "cose",
+            Self::Statement => "statement",
             Self::Slice => "slice",
             Self::Revoked => "revoked",
         }
@@ -172,6 +176,7 @@ impl Fault {
             Self::Neighbours => "the neighbours leave room for another key between them",
             Self::Ics23 => "not an ICS-23 proof of a map of a pack",
             Self::Cose => "not a COSE receipt of a log of a pack",
+            Self::Statement => "not an in-toto statement in a DSSE envelope",
             Self::Slice => "the slice is not of the proven content",
             Self::Revoked => "the key was revoked before this size of the log",
         }

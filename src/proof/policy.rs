@@ -297,6 +297,35 @@ impl Policy {
         Ok(Signer { name: key.name().to_owned(), time_s: None })
     }
 
+    /// Accepts signatures over a message that binds no log: a statement.
+    #[cfg(feature = "statements")]
+    pub(super) fn verify_message(
+        &self,
+        message: &[u8],
+        signatures: &[[u8; 64]],
+    ) -> Result<Vec<Signer>> {
+        let (mut signers, mut revoked) = (Vec::new(), None);
+        for key in self.signers.iter().filter(|key| key.kind() == SignatureType::Ed25519) {
+            if !signatures.iter().any(|signature| key.verifies(message, signature)) {
+                continue;
+            }
+            if self.is_revoked(key, u64::MAX) {
+                revoked = Some(key.name());
+                continue;
+            }
+            signers.push(Signer { name: key.name().to_owned(), time_s: None });
+        }
+        match (signers.len(), revoked) {
+            (0, Some(name)) => Err(ProofError::new(Fault::Revoked).about(name)),
+            (0, None) => Err(Fault::Untrusted.into()),
+            (have, _) if have < self.threshold => {
+                let detail = format!("{have} of {}", self.threshold);
+                Err(ProofError::new(Fault::Threshold).about(detail))
+            }
+            _ => Ok(signers),
+        }
+    }
+
     fn is_revoked(&self, key: &VerifierKey, size: u64) -> bool {
         let is_same = |other: &VerifierKey| other.public() == key.public();
         self.revoked.iter().any(|(other, last_good)| is_same(other) && size > *last_good)
