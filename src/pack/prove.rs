@@ -3,6 +3,7 @@
 
 use super::key::{self, Key};
 use super::trust::signed;
+use super::units::EntryAt;
 use super::{Generation, Pack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::cbor::Writer as CborWriter;
@@ -143,6 +144,16 @@ impl Prover {
 
     fn newest_entry(&self, key: &Key<'_>) -> Result<(usize, Vec<u8>)> {
         let wanted = key.encode();
+        if let Some(at) = self.pack.find_entry(&wanted)?.filter(EntryAt::is_put) {
+            let bytes = at.with_bytes(|bytes| Ok(bytes.to_vec()));
+            let bytes = bytes.map_err(|error| self.pack.error(error))?;
+            let index = usize::try_from(at.log_index()).unwrap_or(usize::MAX);
+            if self.log.get(index) != Some(&leaf_hash(&bytes)) {
+                return Err(self.pack.error(FormatError::new(Rule::Index, 0)));
+            }
+            return Ok((index, bytes));
+        }
+        // It was deleted, or never there: only the log itself tells.
         let mut found = None;
         let mut index_of = 0;
         self.pack.for_each_entry(|_, bytes| {
