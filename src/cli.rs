@@ -7,6 +7,7 @@ mod attest;
 mod diff;
 mod extract;
 mod inspect;
+mod known;
 mod output;
 mod prove;
 mod read;

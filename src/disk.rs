@@ -19,7 +19,7 @@ mod mmap;
 #[cfg(unix)]
 pub mod tree;
 
-pub use file::{OsRandom, RealFs, SystemClock, is_locked, is_same_file};
+pub use file::{OsRandom, RealFs, SystemClock, create_dirs, is_locked, is_same_file};
 pub use mmap::{Map, exit_on_bus_error};
 
 /// A file system: opening, creating, renaming and removing files, and making that durable.

@@ -51,7 +51,7 @@ pub(crate) use ics23::leaf_hash as map_leaf_hash;
 pub use ics23::{AbsenceProof, PresenceProof, Sibling};
 pub use map::{Absent, Live, MapKey, Present, ProvenMap};
 pub use note::{Note, NoteSignature, cosigned_text};
-pub use policy::{Policy, Quorum, Signer, TrustedCheckpoint};
+pub use policy::{Policy, Signer, TrustedCheckpoint};
 pub use slice::{SliceProof, cut_slice};
 pub use ssh::{SSH_NAMESPACE, SshSignature, allowed_signer, ssh_message};
 #[cfg(feature = "statements")]

@@ -45,6 +45,7 @@ impl Desk {
     fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pefc"));
         command.current_dir(self.dir.path()).env_remove("SOURCE_DATE_EPOCH");
+        command.env("XDG_STATE_HOME", self.path("state"));
         command.args(args).output().unwrap()
     }
 
@@ -201,9 +202,38 @@ fn growth_is_proven_and_a_step_back_is_seen() {
     let log = desk.ok(&["log", "old.pefc", "--json"]);
     let log: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
     let root = log["map_root"].as_str().unwrap();
-    let expect =
-        |pack: &str| desk.code(&["verify", pack, "--trust", "me.key.pub", "--expect-root", root]);
+    let expect = |pack| {
+        let verify = ["verify", pack, "--trust", "me.key.pub", "--no-memory"];
+        desk.code(&[&verify[..], &["--expect-root", root]].concat())
+    };
     assert_eq!((expect("old.pefc"), expect("a.pefc")), (0, 7));
+}
+
+#[test]
+fn what_was_verified_is_remembered() {
+    let desk = Desk::new();
+    let verify = |pack| desk.fault(&["verify", pack, "--trust", "me.key.pub"]);
+    let ok = |pack| drop(desk.ok(&["verify", pack, "--trust", "me.key.pub"]));
+    std::fs::copy(desk.path("a.pefc"), desk.path("old.pefc")).unwrap();
+    ok("old.pefc");
+    std::fs::write(desk.path("sat/2.cnf"), "p cnf 2 1\n").unwrap();
+    desk.ok(&["append", "a.pefc", "sat", "--sign", "me.key"]);
+    ok("a.pefc");
+    ok("a.pefc");
+    assert_eq!(verify("old.pefc"), (7, "rollback".to_owned()));
+    desk.ok(&["verify", "old.pefc", "--trust", "me.key.pub", "--no-memory"]);
+    // One head for each log, and nothing half written beside it.
+    let known = desk.path("state/pefc/known");
+    let files: Vec<PathBuf> =
+        std::fs::read_dir(&known).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1);
+    // Another history of the same length under the same name.
+    std::fs::write(desk.path("sat/2.cnf"), "p cnf 2 2\n").unwrap();
+    desk.ok(&["append", "old.pefc", "sat", "--sign", "me.key"]);
+    assert_eq!(verify("old.pefc"), (7, "fork".to_owned()));
+    // A pack that is not signed is not remembered, and a head that can't be read is no head.
+    std::fs::write(&files[0], "something else\n").unwrap();
+    assert_eq!(desk.code(&["verify", "a.pefc", "--trust", "me.key.pub"]), 6);
 }
 
 #[test]

@@ -515,6 +515,11 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "HEX")]
     pub(crate) expect_root: Option<String>,
 
+    /// Neither hold the pack to the head of its log that was verified here before, nor remember this
+    /// one
+    #[arg(long, requires = "trust")]
+    pub(crate) no_memory: bool,
+
     /// A checkpoint of this log that is known from before: it must have grown from there
     #[arg(long, value_name = "FILE")]
     pub(crate) known: Option<PathBuf>,

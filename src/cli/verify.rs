@@ -102,6 +102,9 @@ pub(super) fn verify(args: &VerifyArgs, output: &mut Output) -> Result {
     if is_intact {
         expected(args, &pack)?;
     }
+    if let (Some(found), false) = (&trusted, args.no_memory) {
+        super::known::check(&pack, &found.trusted.checkpoint, output)?;
+    }
     Ok(match (is_intact, authenticated) {
         (true, true) => Outcome::Done,
         (true, false) => Outcome::NotAuthenticated,

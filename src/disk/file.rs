@@ -121,6 +121,15 @@ impl File for RealFile {
     }
 }
 
+/// Makes a directory of the user's own, and those above it that are missing.
+///
+/// # Errors
+/// Those of the system.
+pub fn create_dirs(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 /// Whether a page of the file may fail to arrive: then a map would die where a read would err.
 #[cfg(target_os = "linux")]
 fn on_network(file: &fs::File) -> bool {

@@ -19,7 +19,7 @@ const DEPTH_MAX: usize = 32;
 
 /// Which cosignatures are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Quorum {
+enum Quorum {
     /// This witness, by its position.
     Witness(usize),
     /// So many of these.
