@@ -130,3 +130,51 @@ impl CoseReceipt {
         Ok(ProvenReceipt { root, signer, entry })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ciborium::Value;
+
+    #[test]
+    fn a_second_reader_of_cbor_finds_what_rfc_9942_says() {
+        let receipt = CoseReceipt {
+            entry: vec![1, 2, 3],
+            size: 5,
+            index: 4,
+            path: vec![[7; 32]],
+            signature: [9; 64],
+        };
+        let found: Value = ciborium::from_reader(receipt.encode().as_slice()).unwrap();
+        let proof =
+            Value::Array(vec![5.into(), 4.into(), Value::Array(vec![Value::Bytes(vec![7; 32])])]);
+        let mut proof_bytes = Vec::new();
+        ciborium::into_writer(&proof, &mut proof_bytes).unwrap();
+        let mut protected = Vec::new();
+        let headers = Value::Map(vec![(1.into(), (-8).into()), (395.into(), 1.into())]);
+        ciborium::into_writer(&headers, &mut protected).unwrap();
+        let proofs = Value::Map(vec![((-1).into(), Value::Array(vec![Value::Bytes(proof_bytes)]))]);
+        let unprotected = Value::Map(vec![
+            (396.into(), proofs),
+            (Value::Text("pefc-entry".into()), Value::Bytes(vec![1, 2, 3])),
+        ]);
+        let items = vec![
+            Value::Bytes(protected.clone()),
+            unprotected,
+            Value::Null,
+            Value::Bytes(vec![9; 64]),
+        ];
+        assert_eq!(found, Value::Tag(18, Box::new(Value::Array(items))));
+
+        // What is signed (RFC 9052, 4.4), with the root as payload.
+        let signed = Value::Array(vec![
+            Value::Text("Signature1".into()),
+            Value::Bytes(protected),
+            Value::Bytes(Vec::new()),
+            Value::Bytes(vec![3; 32]),
+        ]);
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&signed, &mut bytes).unwrap();
+        assert_eq!(cose_message(&[3; 32]), bytes);
+    }
+}
