@@ -55,6 +55,8 @@
 //! | `error` | the public [`Error`] |
 //! | `pack` | [`Pack`], [`Writer`], verifying, recovering |
 //! | [`archive`] | file trees into packs and out of them |
+//! | [`retention`] | which snapshots are kept, and why |
+//! | [`schedule`] | when the next one is due |
 //!
 //! # Words
 //!
@@ -73,6 +75,10 @@ pub mod format;
 pub mod hash;
 pub mod index;
 mod pack;
+#[cfg(feature = "schedule")]
+pub mod retention;
+#[cfg(feature = "schedule")]
+pub mod schedule;
 pub mod segment;
 pub mod tree;
 

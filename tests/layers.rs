@@ -23,6 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["hash", "format", "disk", "compress", "segment"]),
     ("pack", &["hash", "chunk", "tree", "disk", "format", "compress", "segment", "index", "error"]),
     ("archive", &["hash", "chunk", "disk", "format", "error", "pack"]),
+    ("retention", &[]),
+    ("schedule", &[]),
     // The command sees what every user of the library sees: `pefc::`. `src/cli*` is one layer.
     ("cli", &[]),
     ("main", &["cli"]),
