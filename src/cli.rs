@@ -3,6 +3,7 @@
 //! Built on what every user of the library has (`pefc::`); no file is touched here but through it.
 
 mod args;
+mod config;
 mod diff;
 mod extract;
 mod inspect;
@@ -119,6 +120,7 @@ fn run(command: Command, output: &mut Output, cancelled: &Arc<AtomicBool>) -> Re
         Command::Inspect(args) => inspect::inspect(&args, output),
         Command::Verify(args) => verify::verify(&args, output),
         Command::Recover(args) => verify::recover(&args, output),
+        Command::Config(args) => config::config(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new(); // it panics where a stream fails
             clap_complete::generate(shell, &mut Args::command(), "pefc", &mut script);

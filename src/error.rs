@@ -17,6 +17,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// The request makes no sense: an invalid key, generation or option.
     Usage,
+    /// The configuration is wrong.
+    Config,
     /// There is no such file, key, object or generation.
     NotFound,
     /// Something is there already that must not be overwritten.
@@ -53,8 +55,9 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Usage,
+        Self::Config,
         Self::NotFound,
         Self::AlreadyExists,
         Self::Locked,
@@ -78,6 +81,7 @@ impl ErrorKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage",
+            Self::Config => "config",
             Self::NotFound => "not-found",
             Self::AlreadyExists => "already-exists",
             Self::Locked => "locked",
@@ -106,6 +110,7 @@ impl ErrorKind {
             Self::NotFound => 10,
             Self::Locked => 11,
             Self::AlreadyExists => 13,
+            Self::Config => 14,
             Self::Corrupt | Self::Truncated | Self::Missing => 20,
             Self::NotAPack | Self::Limit | Self::UnsafePath => 21,
             Self::Unsupported => 25,

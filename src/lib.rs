@@ -57,6 +57,7 @@
 //! | [`archive`] | file trees into packs and out of them |
 //! | [`retention`] | which snapshots are kept, and why |
 //! | [`schedule`] | when the next one is due |
+//! | [`config`] | the configuration file |
 //!
 //! # Words
 //!
@@ -69,6 +70,8 @@
 pub mod archive;
 pub mod chunk;
 pub mod compress;
+#[cfg(feature = "yaml")]
+pub mod config;
 pub mod disk;
 mod error;
 pub mod format;

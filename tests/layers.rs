@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("archive", &["hash", "chunk", "disk", "format", "error", "pack"]),
     ("retention", &[]),
     ("schedule", &[]),
+    ("config", &["disk", "error", "retention", "schedule"]),
     // The command sees what every user of the library sees: `pefc::`. `src/cli*` is one layer.
     ("cli", &[]),
     ("main", &["cli"]),

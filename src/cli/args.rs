@@ -16,6 +16,7 @@ Exit codes:
   10  no such file, key, object or generation
   11  another writer has the pack
   13  the file exists already
+  14  the configuration is wrong
   20  damaged, cut short, or something is missing
   21  not a pack, beyond a limit, or an unsafe path
   25  a later format: use a newer pefc
@@ -153,6 +154,14 @@ Example:
   pefc recover bad.pefc -o good.pefc
 The damaged file is only read. Contents whose paths are lost come back under lost+found/.")]
     Recover(RecoverArgs),
+
+    /// Check the configuration of storages and backups, or show what it means
+    #[command(after_help = "\
+Examples:
+  pefc config --check                    is ./pefc.yaml right?
+  pefc config --show --config my.yaml    with every default, variable and path filled in
+  pefc config --defaults > pefc.yaml     one to begin with")]
+    Config(ConfigArgs),
 
     /// Print completions for a shell
     #[command(after_help = "\
@@ -416,4 +425,37 @@ pub(crate) struct RecoverArgs {
     /// Replace an existing file
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// Where the configuration is.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConfigFile {
+    /// The configuration [default: $PEFC_CONFIG, else pefc.yaml in this directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConfigArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+
+    #[command(flatten)]
+    pub(crate) what: ConfigWhat,
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ConfigWhat {
+    /// Say whether it is right
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Print all of it, with defaults, variables and paths filled in
+    #[arg(long)]
+    pub(crate) show: bool,
+
+    /// Print what holds without a configuration
+    #[arg(long)]
+    pub(crate) defaults: bool,
 }
