@@ -7,6 +7,7 @@
 //! This layer must not know the format, names, compression or any policy.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -40,6 +41,13 @@ pub trait Vfs: Send + Sync + fmt::Debug {
     /// Removes a file name. Durable only after [`Vfs::sync_dir`].
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
+    /// Names of what is in a directory, in no order; files and directories alike.
+    fn list_dir(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+
+    /// Creates a directory and those above it that are missing, durably. One that is there already
+    /// is left as it is.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+
     /// Makes the names in `dir` durable: creations, renames and removals that have returned.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
@@ -71,8 +79,12 @@ pub trait File: Send + Sync + fmt::Debug {
     /// hint: it promises nothing, and only [`File::sync_data`] says what is on disk.
     fn begin_writeback(&self, _offset: u64, _len: u64) {}
 
-    /// Takes the one writer's lock without waiting. It is released when the file is dropped.
+    /// Takes the one writer's lock without waiting. It is released by [`File::unlock`], or when
+    /// the file is dropped.
     fn try_lock(&self) -> Result<(), LockError>;
+
+    /// Releases the lock, if this file has it.
+    fn unlock(&self) -> io::Result<()>;
 
     /// A read-only mapping of the first `len` bytes, or `None` where this file can't be mapped.
     fn map(&self, len: u64) -> io::Result<Option<Map>>;
@@ -125,6 +137,16 @@ pub enum LockError {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Seconds since 1970-01-01T00:00:00Z; negative before.
     fn now_s(&self) -> i64;
+
+    /// Nanoseconds since 1970-01-01T00:00:00Z, as finely as the clock tells; negative before.
+    fn now_ns(&self) -> i64 {
+        self.now_s().saturating_mul(1_000_000_000)
+    }
+
+    /// Lets at least `ms` milliseconds pass.
+    fn sleep_ms(&self, ms: u64) {
+        std::thread::sleep(std::time::Duration::from_millis(ms));
+    }
 }
 
 /// A source of random bytes fit for keys and nonces.
@@ -343,6 +365,9 @@ mod tests {
             }
         }
         fn try_lock(&self) -> Result<(), LockError> {
+            Ok(())
+        }
+        fn unlock(&self) -> io::Result<()> {
             Ok(())
         }
         fn map(&self, _: u64) -> io::Result<Option<Map>> {

@@ -15,23 +15,31 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request makes no sense: an invalid key, generation or option.
+    /// The request makes no sense: an invalid path, generation or option.
     Usage,
     /// The configuration is wrong.
     Config,
+    /// A key of a storage that is empty or longer than 4,096 bytes.
+    InvalidKey,
     /// There is no such file, key, object or generation.
     NotFound,
     /// Something is there already that must not be overwritten.
     AlreadyExists,
-    /// Another writer has the pack.
+    /// Another writer has the pack, the refs or the database.
     Locked,
+    /// A key does not have the value that the change was made for: another writer was first.
+    RefConflict,
+    /// The value under a key can't be read as the type that was asked for.
+    ValueType,
     /// The file is no pack.
     NotAPack,
+    /// The file is no database, or the database of another program.
+    NotADatabase,
     /// Bytes of the pack are damaged.
     Corrupt,
     /// The file ends before the pack does.
     Truncated,
-    /// Something the pack refers to is not in it.
+    /// Something that an entry or a ref names is not there.
     Missing,
     /// Larger than a limit of the format or of this reader.
     Limit,
@@ -55,13 +63,17 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Usage,
         Self::Config,
+        Self::InvalidKey,
         Self::NotFound,
         Self::AlreadyExists,
         Self::Locked,
+        Self::RefConflict,
+        Self::ValueType,
         Self::NotAPack,
+        Self::NotADatabase,
         Self::Corrupt,
         Self::Truncated,
         Self::Missing,
@@ -82,10 +94,14 @@ impl ErrorKind {
         match self {
             Self::Usage => "usage",
             Self::Config => "config",
+            Self::InvalidKey => "invalid-key",
             Self::NotFound => "not-found",
             Self::AlreadyExists => "already-exists",
             Self::Locked => "locked",
+            Self::RefConflict => "ref-conflict",
+            Self::ValueType => "value-type",
             Self::NotAPack => "not-a-pack",
+            Self::NotADatabase => "not-a-database",
             Self::Corrupt => "corrupt",
             Self::Truncated => "truncated",
             Self::Missing => "missing",
@@ -105,14 +121,15 @@ impl ErrorKind {
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::Usage => 2,
+            Self::Usage | Self::InvalidKey => 2,
             Self::Io => 3,
             Self::NotFound => 10,
             Self::Locked => 11,
-            Self::AlreadyExists => 13,
-            Self::Config => 14,
+            Self::AlreadyExists | Self::RefConflict => 13,
+            Self::ValueType => 14,
+            Self::Config => 15,
             Self::Corrupt | Self::Truncated | Self::Missing => 20,
-            Self::NotAPack | Self::Limit | Self::UnsafePath => 21,
+            Self::NotAPack | Self::NotADatabase | Self::Limit | Self::UnsafePath => 21,
             Self::Unsupported => 25,
             Self::Durability | Self::WriteVerify => 30,
             Self::NoSpace => 31,
@@ -125,6 +142,12 @@ impl ErrorKind {
     const fn hint(self) -> Option<&'static str> {
         match self {
             Self::Locked => Some("wait for that process to end; readers are not affected"),
+            Self::InvalidKey => Some("a key is 1 to 4096 bytes long, any bytes"),
+            Self::RefConflict => Some("read the value again, and decide again"),
+            Self::ValueType => {
+                Some("read it as bytes, or as the type that it was stored as; nothing was changed")
+            }
+            Self::NotADatabase => Some("check the path; nothing was changed"),
             Self::NotAPack => {
                 Some("check the file's name; `pefc recover` salvages objects from damaged packs")
             }

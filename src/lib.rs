@@ -55,6 +55,8 @@
 //! | `error` | the public [`Error`] |
 //! | `pack` | [`Pack`], [`Writer`], verifying, recovering |
 //! | [`archive`] | file trees into packs and out of them |
+//! | [`store`] | a directory of packs without keys: contents for many refs, writers and processes |
+//! | [`refs`] | which content a key stands for: in files, in SQLite |
 //! | [`retention`] | which snapshots are kept, and why |
 //! | [`schedule`] | when the next one is due |
 //! | [`config`] | the configuration file |
@@ -78,11 +80,13 @@ pub mod format;
 pub mod hash;
 pub mod index;
 mod pack;
+pub mod refs;
 #[cfg(feature = "schedule")]
 pub mod retention;
 #[cfg(feature = "schedule")]
 pub mod schedule;
 pub mod segment;
+pub mod store;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result};

@@ -166,6 +166,19 @@ impl Pack {
         })
     }
 
+    /// The pack as it is now, if anything was committed since it was opened; `None` if nothing was.
+    /// Costs what is new, not what is there, and shares decoded frames with this one.
+    ///
+    /// # Errors
+    /// As [`Pack::open`]; [`ErrorKind::Usage`] for a pack in memory.
+    pub fn refreshed(&self) -> Result<Option<Self>> {
+        let Some(path) = &self.path else {
+            return Err(Error::new(ErrorKind::Usage, "a pack in memory has no file to look at"));
+        };
+        let newer = Self::open_with(path, self.options.clone())?;
+        Ok((newer.end > self.end).then_some(newer))
+    }
+
     /// The same pack as it was at generation `number`.
     ///
     /// # Errors

@@ -293,7 +293,7 @@ fn a_file_that_is_wrong_says_which() {
 
     std::fs::write(&path, "persistence:\n  stores: {}\n").unwrap();
     let error = load().unwrap_err();
-    assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::Config, 14));
+    assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::Config, 15));
     let text = error.to_string();
     assert!(text.contains("pefc.yaml") && text.contains("line 2, column 3"), "{text}");
     assert!(text.contains("`storages`"), "{text}");

@@ -16,7 +16,7 @@ Exit codes:
   10  no such file, key, object or generation
   11  another writer has the pack
   13  the file exists already
-  14  the configuration is wrong
+  15  the configuration is wrong
   20  damaged, cut short, or something is missing
   21  not a pack, beyond a limit, or an unsafe path
   25  a later format: use a newer pefc

@@ -1,6 +1,7 @@
 //! The machine that the process runs on: files of the operating system, its clock, its randomness.
 
 use super::{Clock, File, LockError, LockHolder, Map, Random, Vfs};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -53,6 +54,24 @@ impl Vfs for RealFs {
         fs::remove_file(path)
     }
 
+    fn list_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let parent = super::parent_dir(dir);
+        self.create_dir_all(&parent)?;
+        match fs::create_dir(dir) {
+            // Whoever was faster may not have made it durable yet.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            result => result?,
+        }
+        self.sync_dir(&parent)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
     }
@@ -101,6 +120,10 @@ impl File for RealFile {
             Err(fs::TryLockError::WouldBlock) => Err(LockError::Held(lock_holder(&self.0))),
             Err(fs::TryLockError::Error(error)) => Err(LockError::Io(error)),
         }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.0.unlock()
     }
 
     fn map(&self, len: u64) -> io::Result<Option<Map>> {
@@ -181,6 +204,14 @@ impl Clock for SystemClock {
         match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => seconds(since).unwrap_or(i64::MAX),
             Err(before) => seconds(before.duration()).map_or(i64::MIN, |s| -s),
+        }
+    }
+
+    fn now_ns(&self) -> i64 {
+        let nanoseconds = |duration: std::time::Duration| i64::try_from(duration.as_nanos());
+        match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => nanoseconds(since).unwrap_or(i64::MAX),
+            Err(before) => nanoseconds(before.duration()).map_or(i64::MIN, |ns| -ns),
         }
     }
 }

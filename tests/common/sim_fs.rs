@@ -25,6 +25,7 @@
 
 use pefc::disk::{Clock, File, LockError, LockHolder, Machine, Map, Random, Vfs, parent_dir};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -86,6 +87,11 @@ impl Clock for SimClock {
     fn now_s(&self) -> i64 {
         // `fetch_add` wraps, so a test may start at i64::MAX.
         self.now.fetch_add(self.step.load(Ordering::SeqCst), Ordering::SeqCst)
+    }
+
+    fn sleep_ms(&self, _ms: u64) {
+        // Virtual time passes at once; other threads get their turn.
+        std::thread::yield_now();
     }
 }
 
@@ -735,6 +741,20 @@ impl Vfs for SimFs {
         Ok(())
     }
 
+    fn list_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let state = locked(&self.state);
+        state.powered()?;
+        let dir = clean(dir);
+        let below = state.names.keys().filter_map(|name| name.strip_prefix(&dir).ok());
+        let firsts = below.filter_map(|rest| rest.components().next());
+        let names: BTreeSet<OsString> = firsts.map(|part| part.as_os_str().to_owned()).collect();
+        Ok(names.into_iter().collect())
+    }
+
+    fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
+        locked(&self.state).powered()
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = locked(&self.state);
         let result = state.whole_call(format!("sync_dir {}", dir.display()));
@@ -852,6 +872,16 @@ impl File for SimFile {
             return Ok(());
         }
         Err(LockError::Held(Some(LockHolder { pid: std::process::id(), program: None })))
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        let mut state = locked(&self.state);
+        state.powered()?;
+        let locked_by = &mut state.inodes[self.inode].locked_by;
+        if *locked_by == Some(self.handle) {
+            *locked_by = None;
+        }
+        Ok(())
     }
 
     fn map(&self, _len: u64) -> io::Result<Option<Map>> {

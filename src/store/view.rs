@@ -1,0 +1,1 @@
+//! Segments as they were listed last.
