@@ -274,6 +274,13 @@ impl Error {
         self.kind
     }
 
+    /// Whether bytes of the pack are at fault, and not the system or the request.
+    #[must_use]
+    pub(crate) fn is_damage(&self) -> bool {
+        use ErrorKind::{Corrupt, Missing, Truncated};
+        matches!(self.kind, Corrupt | Missing | Truncated)
+    }
+
     /// The file it is about.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {

@@ -1,14 +1,17 @@
 //! A pack, opened for reading.
 
+mod contents;
 mod cursor;
 mod frames;
 mod key;
 mod object;
 mod recover;
+mod refresh;
 mod units;
 mod verify;
 mod writer;
 
+pub(crate) use contents::{Use, Whole};
 pub use cursor::{Entries, Keys};
 pub use key::Key;
 pub use object::ObjectReader;
@@ -81,7 +84,7 @@ pub struct Pack {
     end: u64,
     torn_bytes: u64,
     units: Vec<Unit>,
-    frames: FrameCache,
+    frames: Arc<FrameCache>,
 }
 
 /// A generation: the state of the pack at a seal.
@@ -155,7 +158,7 @@ impl Pack {
     ) -> Result<Self> {
         let units = units::open_units(&bytes, &committed)?;
         Ok(Self {
-            frames: FrameCache::new(options.cache_bytes),
+            frames: Arc::new(FrameCache::new(options.cache_bytes)),
             bytes,
             path,
             options,
@@ -172,11 +175,7 @@ impl Pack {
     /// # Errors
     /// As [`Pack::open`]; [`ErrorKind::Usage`] for a pack in memory.
     pub fn refreshed(&self) -> Result<Option<Self>> {
-        let Some(path) = &self.path else {
-            return Err(Error::new(ErrorKind::Usage, "a pack in memory has no file to look at"));
-        };
-        let newer = Self::open_with(path, self.options.clone())?;
-        Ok((newer.end > self.end).then_some(newer))
+        refresh::refreshed(self)
     }
 
     /// The same pack as it was at generation `number`.

@@ -344,19 +344,26 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// From behind a footer to `end`.
-    pub fn after(bytes: &'a dyn ReadAt, footer: &Commit, end: u64) -> Result<Self> {
-        let (header, check) = read_frame_header(bytes, footer.frame_offset)?;
+    /// From behind a commit to `end`.
+    pub fn after(bytes: &'a dyn ReadAt, commit: &Commit, end: u64) -> Result<Self> {
+        let (header, check) = read_frame_header(bytes, commit.frame_offset)?;
+        let (segment, previous_footer) = match &commit.footer {
+            Some(_) => (None, commit.frame_offset),
+            None => {
+                let (offset, ordinal) = (commit.segment_offset, header.ordinal + 1);
+                (Some(OpenSegment { offset, previous: check, ordinal }), commit.previous_footer)
+            }
+        };
         Ok(Self {
             bytes,
             end,
             position: header.next_offset(),
-            segment: None,
-            commit: (footer.frame_offset, check),
-            log_size: footer.log_size,
-            number: footer.number,
-            previous_footer: footer.frame_offset,
-            generation: footer.generation,
+            segment,
+            commit: (commit.frame_offset, check),
+            log_size: commit.log_size,
+            number: commit.number,
+            previous_footer,
+            generation: commit.generation,
         })
     }
 
@@ -523,7 +530,19 @@ pub fn find_committed(bytes: &dyn ReadAt) -> Result<Committed> {
         // A long append that was cut short: go through the headers from the beginning.
         None => last_footer(bytes),
     };
-    replay(bytes, footer, newest.as_ref())
+    replay(bytes, footer.clone(), footer, newest.as_ref())
+}
+
+/// Finds the end of what is committed in a file of which it is known up to `last`, with `footer` the
+/// newest footer until there. [`Committed::tail`] holds the frames behind `last` alone, or behind a
+/// newer footer if there is one. Nothing before `last` is looked at.
+pub fn find_committed_after(
+    bytes: &dyn ReadAt,
+    last: &Commit,
+    footer: Option<&Commit>,
+) -> Result<Committed> {
+    let newest = commit_ending_at(bytes, bytes.len());
+    replay(bytes, Some(last.clone()), footer.cloned(), newest.as_ref())
 }
 
 /// The footer whose frame is at `offset`.
@@ -569,20 +588,20 @@ fn search_back(bytes: &dyn ReadAt, len: u64) -> Option<Commit> {
     None
 }
 
-/// Walks the tail behind the newest footer and stops behind its last whole commit.
+/// Walks what follows the commit `last`, or all, and stops behind the last whole commit. `footer` is
+/// the newest footer until `last`.
 fn replay(
     bytes: &dyn ReadAt,
-    footer: Option<Commit>,
+    mut last: Option<Commit>,
+    mut footer: Option<Commit>,
     newest: Option<&Commit>,
 ) -> Result<Committed> {
     let len = bytes.len();
-    let mut walker = match &footer {
-        Some(footer) => Walker::after(bytes, footer, len)?,
+    let mut walker = match &last {
+        Some(last) => Walker::after(bytes, last, len)?,
         None => Walker::new(bytes, len),
     };
-    let mut last = footer.clone();
-    let mut end = if footer.is_some() { walker.position() } else { 0 };
-    let mut footer = footer;
+    let mut end = if last.is_some() { walker.position() } else { 0 };
     let mut tail = Vec::new();
     let mut pending = Vec::new();
     let mut written = false;

@@ -12,22 +12,29 @@
 mod check;
 mod collect;
 mod layout;
-mod reader;
 mod session;
 mod view;
 
 pub use check::{ContentProblem, SegmentReport, StoreReport, StoreStats};
 pub use collect::{CollectOptions, CollectReport};
 pub use layout::Root;
-pub use reader::ContentReader;
 pub use session::Session;
 
 use crate::compress::LEVEL_DEFAULT;
 use crate::disk::Machine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use crate::pack::{ObjectReader, VerifyOptions};
+use collect::Keep;
+use layout::Paths;
+use session::Slot;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+use view::View;
+
+/// A content of a store, to read and seek in. Goes on working when a collection removes the segment
+/// that it reads.
+pub type ContentReader = ObjectReader<'static>;
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -96,9 +103,13 @@ pub struct ContentStore {
 
 #[derive(Debug)]
 struct Inner {
-    dir: PathBuf,
+    paths: Paths,
     id: String,
     options: StoreOptions,
+    /// Segments as they were listed last.
+    view: RwLock<Arc<View>>,
+    /// Session files and writers that no session uses now.
+    slots: Mutex<Vec<Slot>>,
 }
 
 impl ContentStore {
@@ -109,8 +120,10 @@ impl ContentStore {
     /// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Unsupported`] for a later layout,
     /// [`ErrorKind::Corrupt`] if the directory is no store, [`ErrorKind::ReadOnly`].
     pub fn open(dir: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
-        let dir = dir.as_ref().to_owned();
-        Err(todo(&dir, options))
+        let paths = Paths { dir: dir.as_ref().to_owned() };
+        let id = open_id(&paths, &options)?;
+        let (view, slots) = (RwLock::default(), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { paths, id, options, view, slots }) })
     }
 
     /// Random text that names this store, the same for all who open it.
@@ -122,7 +135,7 @@ impl ContentStore {
     /// The directory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.inner.dir
+        &self.inner.paths.dir
     }
 
     /// The content named `name`; `None` if no segment holds it.
@@ -131,7 +144,7 @@ impl ContentStore {
     /// [`ErrorKind::Corrupt`] if all copies are damaged, [`ErrorKind::Limit`] for content longer than
     /// [`StoreOptions::content_bytes_max`], [`ErrorKind::Io`].
     pub fn get(&self, name: &Hash) -> Result<Option<Vec<u8>>> {
-        Err(todo(&self.inner.dir, *name))
+        self.inner.get(name)
     }
 
     /// Whether content named `name` is there and reads back whole (of a large one: its list).
@@ -139,7 +152,10 @@ impl ContentStore {
     /// # Errors
     /// As [`ContentStore::get`].
     pub fn contains(&self, name: &Hash) -> Result<bool> {
-        Err(todo(&self.inner.dir, *name))
+        if *name == Hash::of(b"") {
+            return Ok(true);
+        }
+        Ok(self.inner.find(|pack| Ok(pack.contains(name)?.then_some(())))?.is_some())
     }
 
     /// The content named `name`, to read and seek in; any length in bounded memory.
@@ -147,7 +163,7 @@ impl ContentStore {
     /// # Errors
     /// As [`ContentStore::get`].
     pub fn reader(&self, name: &Hash) -> Result<Option<ContentReader>> {
-        Err(todo(&self.inner.dir, *name))
+        self.inner.find(|pack| ObjectReader::shared(pack, name))
     }
 
     /// Begins a session: one batch, from its first put to the change of refs.
@@ -155,7 +171,7 @@ impl ContentStore {
     /// # Errors
     /// [`ErrorKind::ReadOnly`], [`ErrorKind::NoSpace`], [`ErrorKind::Io`].
     pub fn begin(&self) -> Result<Session> {
-        Err(todo(&self.inner.dir, ()))
+        Session::begin(self)
     }
 
     /// Tells the store of a ref store that names its contents, durably. To be done before the first
@@ -164,7 +180,8 @@ impl ContentStore {
     /// # Errors
     /// As [`ContentStore::begin`].
     pub fn register_root(&self, root: &Root) -> Result<()> {
-        Err(todo(&self.inner.dir, root))
+        let path = self.inner.paths.roots().join(root.file_name());
+        layout::write_text(&self.inner.options.machine, &path, &root.encode(), false).map(drop)
     }
 
     /// Forgets a ref store: what only it names goes with the next collection. Says whether it was
@@ -173,7 +190,15 @@ impl ContentStore {
     /// # Errors
     /// As [`ContentStore::begin`].
     pub fn unregister_root(&self, root: &Root) -> Result<bool> {
-        Err(todo(&self.inner.dir, root))
+        let (dir, vfs) = (self.inner.paths.roots(), &self.inner.options.machine.vfs);
+        let path = dir.join(root.file_name());
+        let removing = |error| Error::io("forgetting a ref store", &path, error);
+        match vfs.remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            removed => removed.map_err(removing)?,
+        }
+        vfs.sync_dir(&dir).map_err(removing)?;
+        Ok(true)
     }
 
     /// All registered ref stores, in no order.
@@ -181,7 +206,7 @@ impl ContentStore {
     /// # Errors
     /// [`ErrorKind::Corrupt`] if one can't be read.
     pub fn roots(&self) -> Result<Vec<Root>> {
-        Err(todo(&self.inner.dir, ()))
+        self.inner.roots()
     }
 
     /// Removes contents that no root names, and merges small segments.
@@ -201,8 +226,16 @@ impl ContentStore {
         mark: &mut dyn FnMut(&Root, &mut dyn FnMut(Hash)) -> Result<()>,
         wait: &mut dyn FnMut(usize) -> bool,
     ) -> Result<CollectReport> {
-        let _ = (options, mark, wait);
-        Err(todo(&self.inner.dir, ()))
+        self.inner.collect(options, Keep::Live(mark), wait)
+    }
+
+    /// Merges small segments without removing any content: what [`ContentStore::collect`] does besides,
+    /// for when refs can't be read.
+    ///
+    /// # Errors
+    /// As [`ContentStore::collect`], without roots.
+    pub fn merge(&self, wait: &mut dyn FnMut(usize) -> bool) -> Result<CollectReport> {
+        self.inner.collect(&CollectOptions::default(), Keep::All, wait)
     }
 
     /// Numbers for people and monitoring.
@@ -210,15 +243,15 @@ impl ContentStore {
     /// # Errors
     /// [`ErrorKind::Io`]; damaged segments are counted, not errors.
     pub fn stats(&self) -> Result<StoreStats> {
-        Err(todo(&self.inner.dir, ()))
+        self.inner.stats()
     }
 
     /// Verifies every segment as a pack.
     ///
     /// # Errors
     /// Only what keeps it from verifying at all; damage is in the report.
-    pub fn verify(&self, options: &crate::VerifyOptions) -> Result<StoreReport> {
-        Err(todo(&self.inner.dir, options))
+    pub fn verify(&self, options: &VerifyOptions) -> Result<StoreReport> {
+        self.inner.verify(options)
     }
 
     /// Reads each of these contents whole and gives those that are missing or damaged, with the error
@@ -230,8 +263,7 @@ impl ContentStore {
         &self,
         names: impl IntoIterator<Item = Result<Hash>>,
     ) -> Result<Vec<ContentProblem>> {
-        let _ = names.into_iter().next();
-        Err(todo(&self.inner.dir, ()))
+        self.inner.check(names)
     }
 
     /// Looks at the directory again. Reading does so by itself before it says that something is not
@@ -240,10 +272,33 @@ impl ContentStore {
     /// # Errors
     /// [`ErrorKind::Io`].
     pub fn refresh(&self) -> Result<()> {
-        Err(todo(&self.inner.dir, ()))
+        let view = self.inner.list()?;
+        self.inner.look_again(&view, |_| true);
+        Ok(())
     }
 }
 
-fn todo<T>(dir: &Path, _: T) -> Error {
-    Error::new(ErrorKind::Unsupported, "not there yet").at(dir)
+/// The id of the store, which is made if there is none and it may be.
+fn open_id(paths: &Paths, options: &StoreOptions) -> Result<String> {
+    let (machine, path) = (&options.machine, paths.store());
+    if let Some(text) = layout::read_text(&*machine.vfs, &path)? {
+        return layout::decode_store(&text, &path);
+    }
+    if !options.create {
+        let error =
+            Error::new(ErrorKind::NotFound, "there is no content store here").at(&paths.dir);
+        return Err(error.hinting("check the path"));
+    }
+    for dir in [paths.segments(), paths.sessions(), paths.roots()] {
+        let created = machine.vfs.create_dir_all(&dir);
+        created.map_err(|error| Error::io("making a content store", &dir, error))?;
+    }
+    // Last: whoever finds it finds a whole store.
+    let id = layout::random_hex(machine, &path)? + &layout::random_hex(machine, &path)?;
+    if layout::write_text(machine, &path, &layout::encode_store(&id), false)? {
+        return Ok(id);
+    }
+    // Another one was faster.
+    let text = layout::read_text(&*machine.vfs, &path)?.unwrap_or_default();
+    layout::decode_store(&text, &path)
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::format::{FormatError, Rule};
 use crate::hash::{GROUP_BYTES, Hash, group_value};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
 
 /// The content of one object, to read and seek in.
 ///
@@ -13,10 +14,28 @@ use std::io::{self, Read, Seek, SeekFrom};
 /// name before a byte of it is given out, so a range can be trusted without reading the rest.
 #[derive(Debug)]
 pub struct ObjectReader<'p> {
-    pack: &'p Pack,
+    pack: Held<'p>,
     name: Hash,
     source: Source,
     position: u64,
+}
+
+/// The pack that is read: someone else's, or shared with others.
+#[derive(Debug)]
+enum Held<'p> {
+    Borrowed(&'p Pack),
+    Shared(Arc<Pack>),
+}
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Pack;
+
+    fn deref(&self) -> &Pack {
+        match self {
+            Self::Borrowed(pack) => pack,
+            Self::Shared(pack) => pack,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,6 +57,10 @@ struct Chunked {
 
 impl<'p> ObjectReader<'p> {
     pub(super) fn new(pack: &'p Pack, name: Hash, stored: Stored) -> Self {
+        Self::over(Held::Borrowed(pack), name, stored)
+    }
+
+    fn over(pack: Held<'p>, name: Hash, stored: Stored) -> Self {
         let source = match stored {
             Stored::Bytes(bytes) => Source::Whole(bytes),
             Stored::List(chunks) => {
@@ -51,6 +74,12 @@ impl<'p> ObjectReader<'p> {
             }
         };
         Self { pack, name, source, position: 0 }
+    }
+
+    /// The object named `name`, from a pack that the reader keeps open.
+    pub(crate) fn shared(pack: &Arc<Pack>, name: &Hash) -> Result<Option<ObjectReader<'static>>> {
+        let stored = pack.stored(name)?;
+        Ok(stored.map(|stored| ObjectReader::over(Held::Shared(Arc::clone(pack)), *name, stored)))
     }
 
     /// Length of the object in bytes.
@@ -89,7 +118,7 @@ impl<'p> ObjectReader<'p> {
                 }
                 let group = self.position / GROUP_BYTES;
                 let within = usize::try_from(self.position % GROUP_BYTES).unwrap_or(usize::MAX);
-                let bytes = chunked.group(self.pack, group)?;
+                let bytes = chunked.group(&self.pack, group)?;
                 Ok(bytes.get(within..).unwrap_or(&[]))
             }
         }

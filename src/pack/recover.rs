@@ -156,7 +156,7 @@ impl Salvage {
         let mut rows = self.rows.clone();
         rows.sort_unstable();
         let keys = self.keys.iter().map(|(key, place)| (key.clone(), *place)).collect();
-        let unit = Unit::Scanned(Box::new(Scanned::known(self.good.clone(), keys, rows)));
+        let unit = Unit::Scanned(Arc::new(Scanned::known(self.good.clone(), keys, rows)));
         let nothing = Commit {
             number: 0,
             log_size: 0,
@@ -170,7 +170,7 @@ impl Salvage {
             frame_offset: 0,
         };
         Pack {
-            frames: super::frames::FrameCache::new(self.options.cache_bytes),
+            frames: Arc::new(super::frames::FrameCache::new(self.options.cache_bytes)),
             bytes: Arc::clone(&self.bytes),
             path: None,
             options: self.options.clone(),

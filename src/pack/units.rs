@@ -22,10 +22,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// A run of segments that is looked up as one.
-#[derive(Debug)]
+///
+/// Its parts never change: a pack and a later view of it share them.
+#[derive(Debug, Clone)]
 pub(crate) enum Unit {
-    Indexed(Box<Indexed>),
-    Scanned(Box<Scanned>),
+    Indexed(Arc<Indexed>),
+    Scanned(Arc<Scanned>),
 }
 
 #[derive(Debug)]
@@ -34,6 +36,16 @@ pub(crate) struct Indexed {
     pub(crate) keys: Option<KeyDirectory>,
     /// The footer that the index belongs to.
     pub(crate) footer: Commit,
+}
+
+impl Unit {
+    /// The footer that it ends with; none for the tail.
+    pub(crate) fn footer(&self) -> Option<&Commit> {
+        match self {
+            Self::Indexed(indexed) => Some(&indexed.footer),
+            Self::Scanned(scanned) => scanned.footer.as_ref(),
+        }
+    }
 }
 
 /// Frames that are looked through, because they are few.
@@ -47,7 +59,7 @@ pub(crate) struct Scanned {
 }
 
 impl Scanned {
-    fn new(frames: Vec<FrameHeader>, footer: Option<Commit>) -> Self {
+    pub(super) fn new(frames: Vec<FrameHeader>, footer: Option<Commit>) -> Self {
         Self { frames, footer, keys: OnceLock::new(), objects: OnceLock::new() }
     }
 
@@ -58,6 +70,16 @@ impl Scanned {
         objects: Vec<ObjectRow>,
     ) -> Self {
         Self { frames, footer: None, keys: keys.into(), objects: objects.into() }
+    }
+
+    /// Two parts of a tail as one.
+    pub(super) fn joined(pack: &Pack, old: &Self, new: &Self) -> Result<Self> {
+        let mut keys: BTreeMap<_, _> = old.keys(pack)?.iter().cloned().collect();
+        keys.extend(new.keys(pack)?.iter().cloned());
+        let mut objects = [old.objects(pack)?, new.objects(pack)?].concat();
+        objects.sort(); // two sorted runs: a merge
+        let frames = [old.frames.as_slice(), &new.frames].concat();
+        Ok(Self::known(frames, keys.into_iter().collect(), objects))
     }
 
     /// Keys with the place of their newest entry, in key order.
@@ -158,7 +180,7 @@ fn list_name(list: &ChunkList, header: &FrameHeader) -> Result<Hash> {
 pub(super) fn open_units(bytes: &Arc<dyn ReadAt>, committed: &Committed) -> Result<Vec<Unit>> {
     let mut units = Vec::new();
     if !committed.tail.is_empty() {
-        units.push(Unit::Scanned(Box::new(Scanned::new(committed.tail.clone(), None))));
+        units.push(Unit::Scanned(Arc::new(Scanned::new(committed.tail.clone(), None))));
     }
     let mut next = committed.footer.clone();
     while let Some(commit) = next {
@@ -177,13 +199,13 @@ pub(super) fn open_unit(bytes: &Arc<dyn ReadAt>, commit: &Commit) -> Result<Unit
     let fault = FormatError::new(Rule::Commit, commit.frame_offset);
     let footer = commit.footer.as_ref().ok_or(fault)?;
     if footer.sections.is_empty() {
-        return Ok(Unit::Scanned(Box::new(scan(&**bytes, footer.covers_from, commit)?)));
+        return Ok(Unit::Scanned(Arc::new(scan(&**bytes, footer.covers_from, commit)?)));
     }
     let section = |kind: FrameKind| {
         let row = footer.sections.iter().find(|row| row.kind == u64::from(kind.number()));
         row.map(|row| Section::open(bytes, row)).transpose()
     };
-    Ok(Unit::Indexed(Box::new(Indexed {
+    Ok(Unit::Indexed(Arc::new(Indexed {
         objects: section(FrameKind::ObjectIndex)?.map(ObjectIndex::new),
         keys: section(FrameKind::KeyDirectory)?.map(KeyDirectory::new),
         footer: commit.clone(),

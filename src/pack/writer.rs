@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::{Attributes, Content, Delete, Entry, Genesis, Put, RawPairs};
 use crate::format::index::ObjectRow;
 use crate::format::segment::Layout;
-use crate::format::{ENTRY_BYTES_MAX, EntryPlace};
+use crate::format::{ENTRY_BYTES_MAX, EntryPlace, TAIL_BYTES_MAX};
 use crate::hash::Hash;
 use crate::segment::{Committed, Walker, find_committed};
 use crate::tree::{Frontier, Node, sha256};
@@ -67,6 +67,9 @@ pub struct WriteOptions {
     pub origin: String,
     /// Whether [`Writer::create`] may replace an existing file.
     pub replace: bool,
+    /// A commit also writes an index once so many bytes were committed without one: less is faster
+    /// to open after a crash, more is faster to write. At most 64 MiB, the bound of the format.
+    pub tail_bytes_max: u64,
 }
 
 impl Default for WriteOptions {
@@ -82,6 +85,7 @@ impl Default for WriteOptions {
             time_s: None,
             origin: String::new(),
             replace: false,
+            tail_bytes_max: TAIL_BYTES_MAX,
         }
     }
 }
@@ -136,7 +140,7 @@ pub struct Writer {
     overlay: Overlay,
     /// Entries of the next commit by space and key.
     staged: BTreeMap<Vec<u8>, Staged>,
-    /// Names of objects that this writer has stored.
+    /// Names of objects that this writer has stored since `base` was opened.
     known: HashSet<Hash>,
     /// Objects in frames since the last footer.
     rows: Vec<ObjectRow>,
@@ -410,10 +414,60 @@ impl Writer {
         let key = key.into();
         key.check()?;
         let mut sha = self.options.sha256.then(Sha256::new);
-        let content = self.add_stream(&key, &mut content, sha.as_mut())?;
+        let content = self.add_stream(Some(&key), &mut content, sha.as_mut())?;
         let sha256 = sha.map(|sha| sha.finalize().into());
         self.stage_put(&key, Some(content), sha256, attributes)?;
         Ok(content)
+    }
+
+    /// Puts content of at most 1 MiB without a key, unless the pack has it: found by its name alone.
+    /// `name` must be its name; another one is found before the commit if writes are verified.
+    ///
+    /// # Errors
+    /// As [`Writer::put`]; [`ErrorKind::Limit`] if it is longer.
+    pub(crate) fn put_object(&mut self, name: Hash, content: &[u8]) -> Result<()> {
+        self.check_alive()?;
+        if content.len() > WHOLE_BYTES_MAX {
+            let what = format!("{} bytes in one piece, more than {WHOLE_BYTES_MAX}", content.len());
+            return Err(Error::new(ErrorKind::Limit, what));
+        }
+        self.stats.content_bytes += content.len() as u64;
+        self.add_object(name, content)
+    }
+
+    /// Puts what `content` yields without a key, of any length.
+    ///
+    /// # Errors
+    /// As [`Writer::put_stream`].
+    pub(crate) fn put_object_stream(&mut self, mut content: impl Read) -> Result<Content> {
+        self.check_alive()?;
+        let content = self.add_stream(None, &mut content, None)?;
+        self.stats.content_bytes += content.len;
+        Ok(content)
+    }
+
+    /// Whether the pack holds the object, or will with the next commit.
+    ///
+    /// # Errors
+    /// As any read.
+    pub(crate) fn holds(&self, name: &Hash) -> Result<bool> {
+        // No length is known, but the empty content has one name.
+        self.has_object(name, u64::from(*name != Hash::of(b"")))
+    }
+
+    /// Whether everything that was put is committed, and nothing has failed.
+    pub(crate) fn is_clean(&self) -> bool {
+        !self.dirty && self.failed.is_none()
+    }
+
+    /// Bytes since the last index, which whoever opens the pack reads through.
+    pub(crate) fn tail_bytes(&self) -> u64 {
+        self.out.position() - self.tail_start()
+    }
+
+    /// End of what is committed, in bytes from the beginning of the file.
+    pub(crate) fn committed_bytes(&self) -> u64 {
+        self.committed_end
     }
 
     /// Puts an entry without content: a directory, a link, a device.

@@ -92,7 +92,7 @@ fn a_locked_or_unwritable_database_is_told() {
 fn a_damaged_database_is_told() {
     let (_dir, path) = place();
     let refs = open(&path).unwrap();
-    let many: Vec<_> = (0..2000_u32).map(|at| set(&at.to_be_bytes(), b"x")).collect();
+    let many: Vec<_> = (0..2000_u32).map(|at| set(&at.to_le_bytes(), b"x")).collect();
     refs.apply(&many).unwrap();
     drop(refs);
     let mut bytes = std::fs::read(&path).unwrap();

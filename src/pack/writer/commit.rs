@@ -89,7 +89,8 @@ impl Writer {
             self.overlay.insert(key, (*place, bytes));
         }
         let tail_bytes = self.out.position() - self.tail_start();
-        let with_footer = map.is_some() || tail_bytes > TAIL_BYTES_MAX;
+        let with_footer =
+            map.is_some() || tail_bytes > self.options.tail_bytes_max.min(TAIL_BYTES_MAX);
         let footer = if with_footer { Some(self.write_index(direct)?) } else { None };
         self.write_commit(map, footer)
     }
@@ -274,6 +275,7 @@ impl Writer {
         if is_footer {
             self.previous_footer = commit.frame_offset;
             self.overlay.clear();
+            self.known.clear(); // the base has them
             self.large = None;
             self.base = Some(self.open_base()?);
         }

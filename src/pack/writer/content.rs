@@ -25,7 +25,14 @@ impl Writer {
             return Ok(true);
         }
         // The row of an index holds eight bytes of the name; the content itself decides.
-        self.base.as_ref().map_or(Ok(false), |base| base.contains(name))
+        let Some(base) = &self.base else {
+            return Ok(false);
+        };
+        match base.contains(name) {
+            // Putting it again is what heals it: reading passes the damaged copy over.
+            Err(error) if error.is_damage() => Ok(false),
+            found => found,
+        }
     }
 
     /// Stores an object of at most 1 MiB unless the pack has it.
@@ -50,7 +57,7 @@ impl Writer {
     /// Stores what a stream yields.
     pub(super) fn add_stream(
         &mut self,
-        key: &Key<'_>,
+        key: Option<&Key<'_>>,
         content: &mut impl Read,
         mut sha: Option<&mut Sha256>,
     ) -> Result<Content> {
@@ -59,7 +66,8 @@ impl Writer {
             let from = buffer.len();
             let missing = (upto - from) as u64;
             content.by_ref().take(missing).read_to_end(buffer).map_err(|source| {
-                Error::new(ErrorKind::Io, format!("reading the content of {key}")).because(source)
+                let of = key.map_or_else(String::new, |key| format!(" of {key}"));
+                Error::new(ErrorKind::Io, format!("reading the content{of}")).because(source)
             })?;
             hasher.update(&buffer[from..]);
             if let Some(sha) = sha.as_deref_mut() {
@@ -75,7 +83,7 @@ impl Writer {
             return Ok(Content { name, len: buffer.len() as u64 });
         }
         // What is half full goes first, so that a frame's cut depends on content alone.
-        let earlier = self.earlier_version(key)?;
+        let earlier = key.map_or(Ok(None), |key| self.earlier_version(key))?;
         let mut chunks = Vec::new();
         let mut len = 0;
         loop {

@@ -85,10 +85,7 @@ pub(super) fn cover(
 }
 
 fn footer_of(unit: &Unit) -> Option<(u64, u64)> {
-    let commit = match unit {
-        Unit::Indexed(indexed) => Some(&indexed.footer),
-        Unit::Scanned(scanned) => scanned.footer.as_ref(),
-    }?;
+    let commit = unit.footer()?;
     Some((commit.frame_offset, commit.footer.as_ref()?.covers_from))
 }
 
