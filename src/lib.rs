@@ -60,6 +60,7 @@
 //! | [`retention`] | which snapshots are kept, and why |
 //! | [`schedule`] | when the next one is due |
 //! | [`config`] | the configuration file |
+//! | [`backup`] | storages as they were, in a store of their own |
 //!
 //! # Words
 //!
@@ -70,6 +71,8 @@
 
 #[cfg(unix)]
 pub mod archive;
+#[cfg(feature = "backup")]
+pub mod backup;
 pub mod chunk;
 pub mod compress;
 #[cfg(feature = "yaml")]
@@ -81,9 +84,9 @@ pub mod hash;
 pub mod index;
 mod pack;
 pub mod refs;
-#[cfg(feature = "schedule")]
+#[cfg(feature = "backup")]
 pub mod retention;
-#[cfg(feature = "schedule")]
+#[cfg(feature = "backup")]
 pub mod schedule;
 pub mod segment;
 pub mod store;

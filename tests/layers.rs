@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("retention", &[]),
     ("schedule", &[]),
     ("config", &["disk", "error", "retention", "schedule"]),
+    ("backup", &["hash", "disk", "format", "error", "store", "refs", "retention", "schedule"]),
     // The command sees what every user of the library sees: `pefc::`. `src/cli*` is one layer.
     ("cli", &[]),
     ("main", &["cli"]),
