@@ -16,7 +16,7 @@ mod session;
 mod view;
 
 pub use check::{ContentProblem, SegmentReport, StoreReport, StoreStats};
-pub use collect::{CollectOptions, CollectReport};
+pub use collect::{CollectOptions, CollectReport, Mark};
 pub use layout::Root;
 pub use session::Session;
 
@@ -223,7 +223,7 @@ impl ContentStore {
     pub fn collect(
         &self,
         options: &CollectOptions,
-        mark: &mut dyn FnMut(&Root, &mut dyn FnMut(Hash)) -> Result<()>,
+        mark: &mut Mark<'_>,
         wait: &mut dyn FnMut(usize) -> bool,
     ) -> Result<CollectReport> {
         self.inner.collect(options, Keep::Live(mark), wait)

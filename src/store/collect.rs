@@ -24,24 +24,22 @@ use std::sync::Arc;
 const MERGED_SEGMENTS: usize = 4;
 /// Sizes are alike within such a factor.
 const LIKE_SIZE_BITS: u32 = 2;
-/// So much of a segment may be of no use before any share of it counts: headers, dictionaries, the
-/// last index.
-const OVERHEAD_BYTES: u64 = 256 << 10;
-
 /// What to collect.
 #[derive(Debug, Clone)]
 pub struct CollectOptions {
-    /// A segment is rewritten once more than so many hundredths of its bytes are of no use (and more
-    /// than 256 KiB, which even a new segment may spend on headers, dictionaries and indexes). A
-    /// segment of which nothing is of use always goes.
+    /// A segment is rewritten once more than so many hundredths of its bytes are of no use. A segment
+    /// of which nothing is of use always goes.
     pub dead_percent: u8,
+    /// So many bytes of a segment may be of no use before any share counts. Even a new one spends some
+    /// on headers, dictionaries and indexes: with less than that it is rewritten every time.
+    pub overhead_bytes: u64,
     /// Only report what would be condemned.
     pub dry_run: bool,
 }
 
 impl Default for CollectOptions {
     fn default() -> Self {
-        Self { dead_percent: 30, dry_run: false }
+        Self { dead_percent: 30, overhead_bytes: 256 << 10, dry_run: false }
     }
 }
 
@@ -71,7 +69,7 @@ pub struct CollectReport {
 }
 
 /// Gives every content that a root needs to its second argument.
-pub(super) type Mark<'m> = dyn FnMut(&Root, &mut dyn FnMut(Hash)) -> Result<()> + 'm;
+pub type Mark<'m> = dyn FnMut(&Root, &mut dyn FnMut(Hash)) -> Result<()> + 'm;
 
 /// What is to be kept.
 pub(super) enum Keep<'k, 'm> {
@@ -96,6 +94,9 @@ impl Inner {
         wait: &mut dyn FnMut(usize) -> bool,
     ) -> Result<CollectReport> {
         let _lock = self.lock_collection()?;
+        if !options.dry_run {
+            self.remove_left_overs()?;
+        }
         let mut condemned = Condemned::read(&*self.options.machine.vfs, &self.paths)?;
         let mut report = CollectReport { epoch: condemned.epoch, ..CollectReport::default() };
         // What an earlier collection has condemned comes first; it may have been removed in part.
@@ -211,7 +212,7 @@ impl Inner {
             let percent = u64::from(options.dead_percent.min(100));
             for Candidate { segment, pack, used } in &candidates {
                 let dead = pack.committed_bytes().saturating_sub(used.bytes);
-                let limit = OVERHEAD_BYTES.max(pack.committed_bytes() / 100 * percent);
+                let limit = options.overhead_bytes.max(pack.committed_bytes() / 100 * percent);
                 if used.bytes == 0 || dead > limit {
                     victims.insert(segment.name.clone());
                 }
@@ -311,7 +312,6 @@ impl Inner {
             report.removed_count += 1;
             report.removed_bytes += len;
         }
-        self.remove_left_overs()?;
         // A segment that came back after a crash must still be condemned.
         vfs.sync_dir(&dir).map_err(removing)?;
         self.publish(&Condemned { epoch: condemned.epoch, segments: BTreeSet::new() })?;
