@@ -6,12 +6,13 @@ mod common;
 use common::sim_fs::{CrashPlan, Fault, SimClock, SimFs};
 use pefc::backup::{Backups, RefsAndContents, RestoreOptions, Source};
 use pefc::disk::{Clock, Machine};
-use pefc::refs::{Change, FileRefs, FileRefsOptions, Ref, RefStore};
+use pefc::refs::{Change, FileRefs, FileRefsOptions, Ref};
 use pefc::retention::Policy;
 use pefc::schedule::{Due, Schedule};
 use pefc::store::{ContentStore, Root, StoreOptions};
 use pefc::{ErrorKind, Hash};
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ const DAY_S: i64 = 86_400;
 const NOON_S: i64 = 1_795_348_800; // 2026-11-22T12:00:00Z
 
 /// A directory with storages and backups, and a clock that stands still.
+#[derive(Debug)]
 struct Place {
     dir: TempDir,
     clock: Arc<SimClock>,
@@ -389,7 +391,7 @@ fn a_snapshot_that_cant_be_read_stops_pruning_until_it_is_given_up() {
     let found = backups.snapshots().unwrap();
     assert_eq!((found.all.len(), found.unreadable.len()), (2, 1));
     let zone = jiff::tz::TimeZone::UTC;
-    let mut prune = || backups.prune(&Policy::newest(1), &zone, true, &mut |_| false);
+    let prune = || backups.prune(&Policy::newest(1), &zone, true, &mut |_| false);
     assert_eq!(prune().unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(backups.snapshot(&snapshots[1].id).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(backups.forget(&snapshots[0].id).unwrap_err().kind(), ErrorKind::Usage);
@@ -469,6 +471,9 @@ fn one_run_at_a_time() {
             session: &mut pefc::store::Session,
         ) -> pefc::Result<bool> {
             self.1.copy_to(key, value, session)
+        }
+        fn reader(&self, key: &[u8], value: &Ref) -> pefc::Result<Option<Box<dyn Read + '_>>> {
+            self.1.reader(key, value)
         }
     }
     let nested = Nested(&place, place.storage("source"));

@@ -65,7 +65,8 @@ impl Backups {
             }
         }
         run.session.commit()?;
-        run.read_back(&storages)?;
+        let bad = run.read_back()?;
+        run.check_lists(sources, &storages, bad)?;
         let checked_s = self.machine.clock.now_s();
         let mut snapshot = Snapshot::new(id, time_s, storages, checked_s);
         snapshot.check.problem_count = run.problems.count;
@@ -202,24 +203,42 @@ impl Run<'_> {
         Ok(Copied::All)
     }
 
-    /// Reads everything new from the backup store: lists whole, entry by entry, and contents.
-    fn read_back(&mut self, storages: &BTreeMap<String, SavedStorage>) -> Result<()> {
-        let contents = &self.backups.contents;
+    /// Reads new contents from the backup store, and gives those that can't be read.
+    fn read_back(&self) -> Result<HashSet<Hash>> {
         let new = self.new.iter().map(|name| Ok(*name));
-        let bad: HashSet<Hash> =
-            contents.check(new)?.into_iter().map(|problem| problem.name).collect();
-        for (storage, saved) in storages {
-            if self.unchanged.contains(storage) {
+        let problems = self.backups.contents.check(new)?;
+        Ok(problems.into_iter().map(|problem| problem.name).collect())
+    }
+
+    /// Reads new ref lists from the backup store. What did not read back was there before and has
+    /// been damaged since: it is stored again.
+    fn check_lists(
+        &mut self,
+        sources: &[(&str, &dyn Source)],
+        storages: &BTreeMap<String, SavedStorage>,
+        bad: HashSet<Hash>,
+    ) -> Result<()> {
+        let mut healed = HashSet::new();
+        let mut lost = Vec::new();
+        for (storage, source) in sources {
+            let Some(saved) = storages.get(*storage).filter(|_| !self.is_unchanged(storage)) else {
                 continue;
-            }
+            };
             let mut count = 0;
             for entry in self.backups.entries(saved)? {
                 let (key, value) = entry?;
                 count += 1;
-                if bad.contains(&value.name) {
-                    let error = Error::new(ErrorKind::WriteVerify, "it did not read back");
-                    let (storage, name) = (storage.clone(), value.name);
-                    self.problems.push(Problem { storage, key, name, error });
+                if !bad.contains(&value.name) || healed.contains(&value.name) {
+                    continue;
+                }
+                let is_whole = match source.reader(&key, &value)? {
+                    Some(reader) => self.session.put_again(&value.name, reader)?,
+                    None => false,
+                };
+                if is_whole {
+                    healed.insert(value.name);
+                } else {
+                    lost.push(((*storage).to_owned(), key, value.name));
                 }
             }
             if count != saved.key_count {
@@ -227,7 +246,21 @@ impl Run<'_> {
                 return Err(Error::new(ErrorKind::WriteVerify, what));
             }
         }
+        self.session.commit()?;
+        let still = self.backups.contents.check(healed.into_iter().map(Ok))?;
+        if let Some(problem) = still.into_iter().next() {
+            let what = "what was stored again did not read back";
+            return Err(Error::new(ErrorKind::WriteVerify, what).because(problem.error));
+        }
+        for (storage, key, name) in lost {
+            let error = Error::new(ErrorKind::WriteVerify, "it did not read back");
+            self.problems.push(Problem { storage, key, name, error });
+        }
         Ok(())
+    }
+
+    fn is_unchanged(&self, storage: &str) -> bool {
+        self.unchanged.iter().any(|unchanged| unchanged == storage)
     }
 }
 

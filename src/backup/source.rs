@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::refs::{Change, Expect, Ref, RefStore, To, Token};
 use crate::store::{ContentStore, Session};
 use std::fmt;
+use std::io::Read;
 use std::sync::Arc;
 
 /// A storage to save.
@@ -44,6 +45,12 @@ pub trait Source: fmt::Debug {
     /// # Errors
     /// Those of both; [`crate::ErrorKind::Corrupt`] if every copy here is damaged.
     fn copy_to(&self, key: &[u8], value: &Ref, session: &mut Session) -> Result<bool>;
+
+    /// The content of a key, to read; `None` if it is not here.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    fn reader(&self, key: &[u8], value: &Ref) -> Result<Option<Box<dyn Read + '_>>>;
 }
 
 /// A storage to restore into.
@@ -90,6 +97,11 @@ impl Source for RefsAndContents {
 
     fn copy_to(&self, _key: &[u8], value: &Ref, session: &mut Session) -> Result<bool> {
         session.copy_from(&self.contents, &value.name)
+    }
+
+    fn reader(&self, _key: &[u8], value: &Ref) -> Result<Option<Box<dyn Read + '_>>> {
+        let reader = self.contents.reader(&value.name)?;
+        Ok(reader.map(|reader| Box::new(reader) as Box<dyn Read>))
     }
 }
 
