@@ -86,6 +86,9 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Releases the lock, if this file has it.
     fn unlock(&self) -> io::Result<()>;
 
+    /// Whether `path` leads to this very file: not so once another one was renamed to it.
+    fn has_name(&self, path: &Path) -> io::Result<bool>;
+
     /// A read-only mapping of the first `len` bytes, or `None` where this file can't be mapped.
     fn map(&self, len: u64) -> io::Result<Option<Map>>;
 
@@ -369,6 +372,9 @@ mod tests {
         }
         fn unlock(&self) -> io::Result<()> {
             Ok(())
+        }
+        fn has_name(&self, _: &Path) -> io::Result<bool> {
+            Ok(true)
         }
         fn map(&self, _: u64) -> io::Result<Option<Map>> {
             Ok(None)

@@ -57,6 +57,7 @@
 //! | [`archive`] | file trees into packs and out of them |
 //! | [`store`] | a directory of packs without keys: contents for many refs, writers and processes |
 //! | [`refs`] | which content a key stands for: in files, in SQLite |
+//! | [`storage`] | values under keys: store, retrieve, delete, list; four backends |
 //! | [`retention`] | which snapshots are kept, and why |
 //! | [`schedule`] | when the next one is due |
 //! | [`config`] | the configuration file |
@@ -89,6 +90,7 @@ pub mod retention;
 #[cfg(feature = "backup")]
 pub mod schedule;
 pub mod segment;
+pub mod storage;
 pub mod store;
 pub mod tree;
 

@@ -422,6 +422,16 @@ impl Pack {
         Keys::new(self, prefix.into().encode())
     }
 
+    /// [`Pack::entries_under`], from the first key on that is not less than `from`.
+    pub(crate) fn entries_from(&self, prefix: &Key<'_>, from: &Key<'_>) -> Entries<'_> {
+        Entries::new(self, prefix.encode()).starting(from.encode())
+    }
+
+    /// [`Pack::keys_under`], from the first key on that is not less than `from`.
+    pub(crate) fn keys_from(&self, prefix: &Key<'_>, from: &Key<'_>) -> Keys<'_> {
+        Keys::new(self, prefix.encode()).starting(from.encode())
+    }
+
     /// The newest commit.
     #[must_use]
     pub fn commit(&self) -> &Commit {

@@ -126,6 +126,16 @@ impl File for RealFile {
         self.0.unlock()
     }
 
+    fn has_name(&self, path: &Path) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let own = self.0.metadata()?;
+        match fs::metadata(path) {
+            Ok(other) => Ok((own.dev(), own.ino()) == (other.dev(), other.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn map(&self, len: u64) -> io::Result<Option<Map>> {
         if on_network(&self.0) {
             return Ok(None);

@@ -21,6 +21,12 @@ impl<'p> Entries<'p> {
         Self { merge: Some(Merge::new(pack, prefix)) }
     }
 
+    /// The same, without the entries whose key (space byte first) is less than `from`.
+    pub(super) fn starting(mut self, from: Vec<u8>) -> Self {
+        self.merge = self.merge.map(|merge| merge.starting(from));
+        self
+    }
+
     /// The next live entry, in its frame.
     pub(crate) fn next_place(&mut self) -> Option<Result<EntryAt>> {
         let merge = self.merge.as_mut()?;
@@ -64,6 +70,12 @@ impl<'p> Keys<'p> {
     pub(super) fn new(pack: &'p Pack, prefix: Vec<u8>) -> Self {
         Self { merge: Some(Merge::new(pack, prefix)) }
     }
+
+    /// The same, without the keys (space byte first) that are less than `from`.
+    pub(super) fn starting(mut self, from: Vec<u8>) -> Self {
+        self.merge = self.merge.map(|merge| merge.starting(from));
+        self
+    }
 }
 
 impl Iterator for Keys<'_> {
@@ -96,6 +108,8 @@ impl std::iter::FusedIterator for Keys<'_> {}
 struct Merge<'p> {
     pack: &'p Pack,
     prefix: Vec<u8>,
+    /// Where to begin: the prefix, or a key with it.
+    from: Vec<u8>,
     /// Newest unit first, so that the first of equal keys is the newest.
     cursors: Vec<UnitCursor<'p>>,
     started: bool,
@@ -104,14 +118,18 @@ struct Merge<'p> {
 impl<'p> Merge<'p> {
     fn new(pack: &'p Pack, prefix: Vec<u8>) -> Self {
         let cursors = pack.units.iter().map(|unit| UnitCursor::new(pack, unit)).collect();
-        Self { pack, prefix, cursors, started: false }
+        Self { pack, from: prefix.clone(), prefix, cursors, started: false }
+    }
+
+    fn starting(self, from: Vec<u8>) -> Self {
+        Self { from: from.max(self.prefix.clone()), ..self }
     }
 
     fn next(&mut self) -> Result<Option<(Vec<u8>, EntryAt)>> {
         if !self.started {
             self.started = true;
             for cursor in &mut self.cursors {
-                cursor.seek(&self.prefix)?;
+                cursor.seek(&self.from)?;
             }
         }
         let next = self.cursors.iter().filter_map(UnitCursor::peek).min_by(|a, b| a.0.cmp(&b.0));

@@ -8,6 +8,7 @@ mod live;
 mod out;
 mod pool;
 mod similar;
+mod turn;
 
 use super::key::Key;
 use super::units::Unit;

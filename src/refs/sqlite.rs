@@ -266,7 +266,11 @@ impl RefStore for SqliteRefs {
 fn connect(path: &Path, wait_ms: u64) -> Result<Connection> {
     let opened = || -> DbResult<Connection> {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(std::time::Duration::from_millis(wait_ms))?;
+        connection.pragma_update(
+            None,
+            "busy_timeout",
+            i64::try_from(wait_ms).unwrap_or(i64::MAX),
+        )?;
         schema::configure(&connection)?;
         Ok(connection)
     };

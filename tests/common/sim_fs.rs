@@ -884,6 +884,12 @@ impl File for SimFile {
         Ok(())
     }
 
+    fn has_name(&self, path: &Path) -> io::Result<bool> {
+        let state = locked(&self.state);
+        state.powered()?;
+        Ok(state.find(path).is_ok_and(|inode| inode == self.inode))
+    }
+
     fn map(&self, _len: u64) -> io::Result<Option<Map>> {
         Ok(None)
     }
