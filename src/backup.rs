@@ -27,7 +27,7 @@ pub use prune::PruneReport;
 pub use record::{Check, SavedStorage, Snapshot};
 pub use restore::{RestoreOptions, RestoreReport};
 pub use run::RunReport;
-pub use source::{RefsAndContents, Source, Target};
+pub use source::{Placed, Source, Target};
 pub use verify::{Problem, Problems, VerifySnapshotReport};
 
 use crate::disk::{File, LockError, Machine, Vfs, parent_dir};
@@ -55,17 +55,27 @@ pub struct Backups {
 /// All snapshots of a store.
 #[derive(Debug, Default)]
 pub struct Snapshots {
-    /// Those that can be read, the newest first.
+    /// Those that can be read, the newest first, by their numbers.
     pub all: Vec<Snapshot>,
     /// Files that can't: their paths, and why.
     pub unreadable: Vec<(PathBuf, Error)>,
 }
 
 impl Snapshots {
-    /// The newest one that is good.
+    /// The one that was made last, of those that are good.
     #[must_use]
     pub fn newest_good(&self) -> Option<&Snapshot> {
         self.all.iter().find(|snapshot| snapshot.is_good())
+    }
+
+    /// The highest number there is.
+    fn last_number(&self) -> u64 {
+        let readable = self.all.iter().map(|snapshot| snapshot.number);
+        let unreadable = self.unreadable.iter().filter_map(|(path, _)| {
+            let name = path.file_name()?.to_str()?;
+            record::id_of_file(name).map(record::number_of)
+        });
+        readable.chain(unreadable).max().unwrap_or(0)
     }
 
     /// All of them, or the error of the first that can't be read.
@@ -143,7 +153,7 @@ impl Backups {
                 Err(error) => found.unreadable.push((path, error)),
             }
         }
-        found.all.sort_by(|a, b| (b.time_s, &b.id).cmp(&(a.time_s, &a.id)));
+        found.all.sort_by(|a, b| b.number.cmp(&a.number));
         found.unreadable.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }

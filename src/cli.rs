@@ -3,13 +3,17 @@
 //! Built on what every user of the library has (`pefc::`); no file is touched here but through it.
 
 mod args;
+mod backup;
 mod config;
 mod diff;
 mod extract;
 mod inspect;
 mod output;
 mod read;
+mod stat;
 mod stdin;
+mod storage;
+mod upkeep;
 mod verify;
 mod write;
 
@@ -79,7 +83,13 @@ pub(crate) fn main() -> ExitCode {
     );
     let cancelled = Arc::new(AtomicBool::new(false));
     // Who only reads has nothing to clean up: a signal ends it at once.
-    if matches!(args.command, Command::Create(_) | Command::Append(_) | Command::Extract(_)) {
+    // What a storage or a backup has acknowledged survives that too; a daemon ends its round.
+    let must_end_well = match &args.command {
+        Command::Create(_) | Command::Append(_) | Command::Extract(_) | Command::Put(_) => true,
+        Command::Backup { command } => matches!(command, args::BackupCommand::Daemon(_)),
+        _ => false,
+    };
+    if must_end_well {
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // The second one ends the process as if nothing were installed.
             let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&cancelled));
@@ -120,6 +130,14 @@ fn run(command: Command, output: &mut Output, cancelled: &Arc<AtomicBool>) -> Re
         Command::Inspect(args) => inspect::inspect(&args, output),
         Command::Verify(args) => verify::verify(&args, output),
         Command::Recover(args) => verify::recover(&args, output),
+        Command::Put(args) => storage::put(&args, output, cancelled),
+        Command::Get(args) => storage::get(&args, output),
+        Command::Rm(args) => storage::rm(&args, output),
+        Command::Keys(args) => storage::keys(&args, output),
+        Command::Stat(args) => stat::stat(&args, output),
+        Command::Gc(args) => upkeep::gc(&args, output),
+        Command::Compact(args) => upkeep::compact(&args, output),
+        Command::Backup { command } => backup::backup(&command, output, cancelled),
         Command::Config(args) => config::config(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new(); // it panics where a stream fails

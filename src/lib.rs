@@ -62,6 +62,7 @@
 //! | [`schedule`] | when the next one is due |
 //! | [`config`] | the configuration file |
 //! | [`backup`] | storages as they were, in a store of their own |
+//! | [`manager`] | storages and backups as the configuration says |
 //!
 //! # Words
 //!
@@ -83,6 +84,8 @@ mod error;
 pub mod format;
 pub mod hash;
 pub mod index;
+#[cfg(feature = "yaml")]
+pub mod manager;
 mod pack;
 pub mod refs;
 #[cfg(feature = "backup")]

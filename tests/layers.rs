@@ -29,7 +29,25 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("retention", &[]),
     ("schedule", &[]),
     ("config", &["disk", "error", "retention", "schedule"]),
-    ("backup", &["hash", "disk", "format", "error", "store", "refs", "retention", "schedule"]),
+    (
+        "backup",
+        &["hash", "disk", "format", "error", "store", "refs", "storage", "retention", "schedule"],
+    ),
+    (
+        "manager",
+        &[
+            "hash",
+            "disk",
+            "error",
+            "store",
+            "refs",
+            "storage",
+            "retention",
+            "schedule",
+            "config",
+            "backup",
+        ],
+    ),
     // The command sees what every user of the library sees: `pefc::`. `src/cli*` is one layer.
     ("cli", &[]),
     ("main", &["cli"]),

@@ -26,9 +26,10 @@ impl Backups {
     /// Those of a snapshot that can't be read: nothing is decided without knowing all.
     pub fn plan(&self, policy: &Policy, zone: &TimeZone, trust_clock: bool) -> Result<Plan> {
         let snapshots = self.snapshots()?.whole()?;
-        let now_s = match snapshots.first() {
+        let newest_s = snapshots.iter().map(|snapshot| snapshot.time_s).max();
+        let now_s = match newest_s {
             // Nothing but the doubt depends on the time.
-            Some(newest) if trust_clock => newest.time_s,
+            Some(newest_s) if trust_clock => newest_s,
             _ => self.machine.clock.now_s(),
         };
         let list: Vec<_> = snapshots.iter().map(record::Snapshot::for_retention).collect();

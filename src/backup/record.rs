@@ -24,8 +24,11 @@ const SUFFIX: &str = ".snapshot";
 pub struct Snapshot {
     /// Layout of this record.
     version: u32,
-    /// Its name: the time it was begun, and random digits.
+    /// Its name: the time it was begun, and its number.
     pub id: String,
+    /// Its place among the snapshots that were ever made, from 1: unlike its time it tells which one
+    /// is newer though the clock was set, or both were made within a second.
+    pub number: u64,
     /// When it was begun, in seconds since 1970.
     pub time_s: i64,
     /// Storages by name.
@@ -70,13 +73,14 @@ pub struct Check {
 
 impl Snapshot {
     pub(super) fn new(
-        id: String,
+        number: u64,
         time_s: i64,
         storages: BTreeMap<String, SavedStorage>,
         checked_s: i64,
     ) -> Self {
         let check = Check { time_s: checked_s, problem_count: 0 };
-        Self { version: VERSION, id, time_s, storages, check }
+        let id = new_id(number, time_s);
+        Self { version: VERSION, id, number, time_s, storages, check }
     }
 
     /// Whether nothing is known to be wrong with it.
@@ -98,19 +102,18 @@ impl Snapshot {
     }
 }
 
-/// A new name. They are in the order of their times, by the second.
-pub(super) fn new_id(machine: &Machine, time_s: i64) -> Result<String> {
-    let mut bytes = [0; 4];
-    machine
-        .random
-        .fill(&mut bytes)
-        .map_err(|error| Error::new(ErrorKind::Io, "asking for randomness").because(error))?;
-    let digits = u32::from_le_bytes(bytes);
+/// The name of the `number`th snapshot, which says when it was begun.
+pub(super) fn new_id(number: u64, time_s: i64) -> String {
     let time = jiff::Timestamp::from_second(time_s).map_or_else(
         |_| format!("{time_s}"), // a clock far out; what it says is kept
         |time| time.strftime("%Y%m%dT%H%M%SZ").to_string(),
     );
-    Ok(format!("{time}-{digits:08x}"))
+    format!("{time}-{number:06}")
+}
+
+/// The number in a name.
+pub(super) fn number_of(id: &str) -> u64 {
+    id.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
 }
 
 pub(super) fn file_name(id: &str) -> String {
@@ -210,7 +213,7 @@ mod tests {
             refs: Hash::of(b"x").to_string(),
         };
         let storages = BTreeMap::from([("file".to_owned(), saved)]);
-        Snapshot::new("20261123T000000Z-00000001".to_owned(), 1_795_392_000, storages, 7)
+        Snapshot::new(1, 1_795_392_000, storages, 7)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::Backups;
 use super::record::SavedStorage;
+use super::run::is_damage;
 use super::source::Target;
 use super::verify::{Problem, Problems};
 use crate::error::{Error, ErrorKind, Result};
@@ -122,7 +123,7 @@ impl Restoring<'_> {
             let one = [one];
             match self.target.restore(&self.backups.contents, &one) {
                 Ok(()) => self.count(&one),
-                Err(error) if is_of_the_backup(&error) => {
+                Err(error) if is_damage(&error) => {
                     let [(key, value)] = one;
                     let storage = self.storage.to_owned();
                     let name = value.map_or(crate::hash::Hash::of(b""), |value| value.name);
@@ -141,7 +142,7 @@ impl Restoring<'_> {
                 self.count(batch);
                 Ok(true)
             }
-            Err(error) if is_of_the_backup(&error) => Ok(false),
+            Err(error) if is_damage(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -151,8 +152,4 @@ impl Restoring<'_> {
         self.report.deleted_count += deleted;
         self.report.restored_count += batch.len() as u64 - deleted;
     }
-}
-
-fn is_of_the_backup(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Truncated | ErrorKind::Missing)
 }

@@ -44,8 +44,8 @@ impl Backups {
         let lock = self.lock()?;
         self.clear_spool(&lock)?;
         let time_s = self.machine.clock.now_s();
-        let id = record::new_id(&self.machine, time_s)?;
         let snapshots = self.snapshots()?;
+        let number = snapshots.last_number() + 1;
         let mut run = Run {
             backups: self,
             session: self.contents.begin()?,
@@ -68,7 +68,7 @@ impl Backups {
         let bad = run.read_back()?;
         run.check_lists(sources, &storages, bad)?;
         let checked_s = self.machine.clock.now_s();
-        let mut snapshot = Snapshot::new(id, time_s, storages, checked_s);
+        let mut snapshot = Snapshot::new(number, time_s, storages, checked_s);
         snapshot.check.problem_count = run.problems.count;
         // The last thing: from here on the snapshot exists, and keeps what it names.
         let path = self.snapshots_dir().join(record::file_name(&snapshot.id));
@@ -137,10 +137,13 @@ impl Run<'_> {
             let mut spool = Spool::create(&machine.vfs, &*machine.random, &dir)?;
             let token = source.snapshot(&mut |key, value| spool.push(key, value))?;
             let copied = self.copy(name, source, &mut spool, last.as_ref())?;
-            let listed = match copied {
-                Copied::All => self.session.put_stream(spool.reader()?)?.name,
-                Copied::Vanished => continue,
-            };
+            if matches!(copied, Copied::Vanished) {
+                continue;
+            }
+            // So that the list shares no frame with values, and no fate: damage costs a frame.
+            self.session.commit()?;
+            let listed = self.session.put_stream(spool.reader()?)?.name;
+            self.session.commit()?;
             if let Some(hold) = hold {
                 hold.end()?;
             }
@@ -177,7 +180,7 @@ impl Run<'_> {
             let lost = match source.copy_to(&key, &value, &mut self.session) {
                 Ok(true) => None,
                 Ok(false) => Some(super::restore::missing(&key, &value)),
-                Err(error) if is_damage(error.kind()) => Some(error),
+                Err(error) if is_damage(&error) => Some(error),
                 Err(error) => return Err(error),
             };
             if let Some(error) = lost {
@@ -231,7 +234,7 @@ impl Run<'_> {
                 if !bad.contains(&value.name) || healed.contains(&value.name) {
                     continue;
                 }
-                let is_whole = match source.reader(&key, &value)? {
+                let is_whole = match source.reader(&key)? {
                     Some(reader) => self.session.put_again(&value.name, reader)?,
                     None => false,
                 };
@@ -281,8 +284,16 @@ impl Backups {
     }
 }
 
-fn is_damage(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Corrupt | ErrorKind::Truncated | ErrorKind::Missing)
+/// Whether content is damaged or gone, rather than the disk or the system in trouble. What fails while
+/// a content is streamed is an error of reading with the damage as its cause.
+pub(super) fn is_damage(error: &Error) -> bool {
+    if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Truncated | ErrorKind::Missing) {
+        return true;
+    }
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    let cause = cause.and_then(io::Error::get_ref).and_then(|cause| cause.downcast_ref::<Error>());
+    cause.is_some_and(is_damage)
 }
 
 /// What the last good snapshot has of a storage, read in step with what is saved now.
@@ -295,7 +306,7 @@ impl Vouched {
     fn new(backups: &Backups, last: Option<&SavedStorage>) -> Result<Self> {
         let entries = match last.map(|last| backups.entries(last)).transpose() {
             // A list that can't be read any more vouches for nothing.
-            Err(error) if is_damage(error.kind()) => None,
+            Err(error) if is_damage(&error) => None,
             entries => entries?,
         };
         let mut vouched = Self { entries, next: None };

@@ -1,12 +1,13 @@
 //! What is saved, and what is restored into.
 
-use crate::error::Result;
-
-use crate::refs::{Change, Expect, Ref, RefStore, To, Token};
+use super::restore::missing;
+use crate::error::{Error, ErrorKind, Result};
+use crate::refs::{Change, Expect, KeyIter, Ref, RefIter, To, Token};
+use crate::storage::{Backend, Storage, Transaction, ValueReader};
 use crate::store::{ContentStore, Session};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
-use std::sync::Arc;
+use std::ops::Bound;
 
 /// A storage to save.
 pub trait Source: fmt::Debug {
@@ -39,18 +40,18 @@ pub trait Source: fmt::Debug {
     /// Those of the storage.
     fn hold(&self) -> Result<Option<Session>>;
 
-    /// Puts the content of a key into a session of another store, and says whether it is here. Reads nothing
-    /// that is there already.
+    /// Puts the content of a key into a session of another store, and says whether it is here. Reads
+    /// nothing that is there already.
     ///
     /// # Errors
-    /// Those of both; [`crate::ErrorKind::Corrupt`] if every copy here is damaged.
+    /// Those of both; [`ErrorKind::Corrupt`] if every copy here is damaged.
     fn copy_to(&self, key: &[u8], value: &Ref, session: &mut Session) -> Result<bool>;
 
-    /// The content of a key, to read; `None` if it is not here.
+    /// What a key stands for now, to read; `None` if it is not here.
     ///
     /// # Errors
     /// Those of the storage.
-    fn reader(&self, key: &[u8], value: &Ref) -> Result<Option<Box<dyn Read + '_>>>;
+    fn reader(&self, key: &[u8]) -> Result<Option<ValueReader<'_>>>;
 }
 
 /// A storage to restore into.
@@ -59,70 +60,136 @@ pub trait Target: Source {
     /// none: all or nothing, and durable.
     ///
     /// # Errors
-    /// Those of the storage; [`crate::ErrorKind::Missing`] if a content is not in `contents`.
+    /// Those of the storage; [`ErrorKind::Missing`] if a content is not in `contents`.
     fn restore(&self, contents: &ContentStore, changes: &[(Vec<u8>, Option<Ref>)]) -> Result<()>;
 }
 
-/// Refs beside a content store that others may share.
+/// Any storage, at a place.
 #[derive(Debug, Clone)]
-pub struct RefsAndContents {
-    /// Where they are, as text.
+pub struct Placed {
+    /// Where it is, as text.
     pub location: String,
-    /// The refs.
-    pub refs: Arc<dyn RefStore>,
-    /// What they name.
-    pub contents: ContentStore,
+    /// The storage.
+    pub storage: Storage,
 }
 
-impl Source for RefsAndContents {
+impl Source for Placed {
     fn location(&self) -> String {
         self.location.clone()
     }
 
     fn token(&self) -> Result<Token> {
-        self.refs.token()
+        self.storage.backend().token()
     }
 
     fn snapshot(&self, each: &mut dyn FnMut(&[u8], &Ref) -> Result<()>) -> Result<Token> {
-        self.refs.snapshot(each)
+        self.storage.backend().snapshot(each)
     }
 
     fn current(&self, key: &[u8]) -> Result<Option<Ref>> {
-        self.refs.get(key)
+        self.storage.backend().stat(key)
     }
 
     fn hold(&self) -> Result<Option<Session>> {
-        self.contents.begin().map(Some)
+        self.storage.backend().content().map(ContentStore::begin).transpose()
     }
 
-    fn copy_to(&self, _key: &[u8], value: &Ref, session: &mut Session) -> Result<bool> {
-        session.copy_from(&self.contents, &value.name)
+    fn copy_to(&self, key: &[u8], value: &Ref, session: &mut Session) -> Result<bool> {
+        if let Some(contents) = self.storage.backend().content() {
+            return session.copy_from(contents, &value.name);
+        }
+        if session.keep(&value.name)? {
+            return Ok(true);
+        }
+        match self.storage.backend().reader(key)? {
+            Some(reader) => Ok(session.put_stream(reader)?.name == value.name),
+            None => Ok(false),
+        }
     }
 
-    fn reader(&self, _key: &[u8], value: &Ref) -> Result<Option<Box<dyn Read + '_>>> {
-        let reader = self.contents.reader(&value.name)?;
-        Ok(reader.map(|reader| Box::new(reader) as Box<dyn Read>))
+    fn reader(&self, key: &[u8]) -> Result<Option<ValueReader<'_>>> {
+        self.storage.backend().reader(key)
     }
 }
 
-impl Target for RefsAndContents {
+impl Target for Placed {
     fn restore(&self, contents: &ContentStore, changes: &[(Vec<u8>, Option<Ref>)]) -> Result<()> {
-        let mut session = self.contents.begin()?;
-        for (key, value) in changes {
-            if let Some(value) = value
-                && !session.copy_from(contents, &value.name)?
-            {
-                return Err(super::restore::missing(key, value));
-            }
+        let set = |(key, value): &(Vec<u8>, Option<Ref>)| value.map(|value| (key.clone(), value));
+        let saved = Saved { contents, refs: changes.iter().filter_map(set).collect() };
+        let mut transaction = self.storage.backend().begin()?;
+        for (key, value) in &saved.refs {
+            transaction.take(&saved, key, value)?;
         }
-        session.commit()?;
         let change = |(key, value): &(Vec<u8>, Option<Ref>)| Change {
             key: key.clone(),
             expect: Expect::Any,
             to: value.map_or(To::Delete, To::Restore),
         };
         let changes: Vec<Change> = changes.iter().map(change).collect();
-        self.refs.apply(&changes)?;
-        session.end()
+        transaction.commit(&changes).map(drop)
+    }
+}
+
+/// Some keys of a snapshot, as a backend to take from.
+#[derive(Debug)]
+struct Saved<'a> {
+    contents: &'a ContentStore,
+    refs: BTreeMap<Vec<u8>, Ref>,
+}
+
+impl Backend for Saved<'_> {
+    fn kind(&self) -> &'static str {
+        "snapshot"
+    }
+
+    fn stat(&self, key: &[u8]) -> Result<Option<Ref>> {
+        Ok(self.refs.get(key).copied())
+    }
+
+    fn retrieve(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(value) = self.refs.get(key) else {
+            return Ok(None);
+        };
+        self.contents.get(&value.name)?.map(Some).ok_or_else(|| missing(key, value))
+    }
+
+    fn reader(&self, key: &[u8]) -> Result<Option<ValueReader<'_>>> {
+        let Some(value) = self.refs.get(key) else {
+            return Ok(None);
+        };
+        let reader = self.contents.reader(&value.name)?.ok_or_else(|| missing(key, value))?;
+        Ok(Some(Box::new(reader)))
+    }
+
+    fn begin(&self) -> Result<Box<dyn Transaction + '_>> {
+        Err(Error::new(ErrorKind::ReadOnly, "a snapshot is never changed"))
+    }
+
+    fn keys(&self, prefix: &[u8], after: Option<&[u8]>) -> KeyIter<'_> {
+        Box::new(self.scan(prefix, after).map(|found| found.map(|(key, _)| key)))
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>) -> RefIter<'_> {
+        let first = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let prefix = prefix.to_vec();
+        let found = self.refs.range::<[u8], _>((first, Bound::Unbounded));
+        let found = found.take_while(move |(key, _)| key.starts_with(&prefix));
+        Box::new(found.map(|(key, value)| Ok((key.clone(), *value))))
+    }
+
+    fn snapshot(&self, each: &mut dyn FnMut(&[u8], &Ref) -> Result<()>) -> Result<Token> {
+        self.refs.iter().try_for_each(|(key, value)| each(key, value))?;
+        self.token()
+    }
+
+    fn token(&self) -> Result<Token> {
+        Ok(Token("never changes".to_owned()))
+    }
+
+    fn content(&self) -> Option<&ContentStore> {
+        Some(self.contents)
     }
 }

@@ -1,5 +1,13 @@
 //! What the user typed, as types. No side effects.
 
+mod storage;
+
+pub(crate) use storage::{
+    BackupCommand, BackupDaemonArgs, BackupListArgs, BackupPruneArgs, BackupRestoreArgs,
+    BackupRunArgs, BackupVerifyArgs, CompactArgs, ConfigArgs, ConfigFile, GcArgs, GetArgs,
+    KeysArgs, PutArgs, RmArgs, StatArgs, StorageOf, WaitFor,
+};
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -14,8 +22,9 @@ Exit codes:
    3  the system refused something (input or output)
    4  verify: intact, not authenticated
   10  no such file, key, object or generation
-  11  another writer has the pack
-  13  the file exists already
+  11  another writer has the pack, storage or backup store
+  13  the file exists already, or a key is not as expected
+  14  the value is of another type
   15  the configuration is wrong
   20  damaged, cut short, or something is missing
   21  not a pack, beyond a limit, or an unsafe path
@@ -46,7 +55,10 @@ Exit codes:
         "  pefc append src.pefc src             a new generation: only changes are written\n",
         "  pefc diff src.pefc src               what changed on disk since then\n",
         "  pefc extract src.pefc -C /tmp/out    get everything back\n",
-        "  pefc verify src.pefc                 check every byte and every name\n\n",
+        "  pefc verify src.pefc                 check every byte and every name\n",
+        "  pefc put proofs/one one.lrat         store a value, as pefc.yaml says\n",
+        "  pefc get proofs/one                  get it back\n",
+        "  pefc backup run                      save all storages\n\n",
         exit_codes!(),
     ),
     propagate_version = true,
@@ -154,6 +166,63 @@ Example:
   pefc recover bad.pefc -o good.pefc
 The damaged file is only read. Contents whose paths are lost come back under lost+found/.")]
     Recover(RecoverArgs),
+
+    /// Store a value under a key
+    #[command(after_help = "\
+Examples:
+  pefc put proofs/one one.lrat            a file
+  make proof | pefc put proofs/two        standard input
+  echo '{\"n\": 7}' | pefc put state/n --value
+  pefc put lock/host me.txt --new         only if nobody was faster (else exit code 13)")]
+    Put(PutArgs),
+
+    /// Print the value of a key
+    #[command(after_help = "\
+Examples:
+  pefc get proofs/one > one.lrat
+  pefc get state/n --value                a typed value, as JSON
+  pefc get proofs/one --storage cache
+Exit code 10 if the key is not there, 20 if its value is damaged.")]
+    Get(GetArgs),
+
+    /// Delete keys
+    Rm(RmArgs),
+
+    /// List the keys of a storage
+    #[command(after_help = "\
+Examples:
+  pefc keys                               all keys of the default storage
+  pefc keys proofs/ -l                    size, time, content name and key
+  pefc keys --json | jq -r .key")]
+    Keys(KeysArgs),
+
+    /// Show what a key stands for, or how storages and backups are
+    #[command(after_help = "\
+Examples:
+  pefc stat                               every storage, the content store, backups
+  pefc stat proofs/one                    one key
+  pefc stat --prometheus > /var/lib/node_exporter/pefc.prom")]
+    Stat(StatArgs),
+
+    /// Remove contents that no key stands for any more
+    Gc(GcArgs),
+
+    /// Merge small files of the content store, and index packs
+    Compact(CompactArgs),
+
+    /// Make, list, verify, restore and prune backups
+    #[command(after_help = "\
+Examples:
+  pefc backup run                         now
+  pefc backup run --if-due                from a timer: only if the schedule says so
+  pefc backup list
+  pefc backup verify latest
+  pefc backup restore latest --storage file --key proofs/one
+  pefc backup prune --dry-run             what would go, and why")]
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
 
     /// Check the configuration of storages and backups, or show what it means
     #[command(after_help = "\
@@ -425,37 +494,4 @@ pub(crate) struct RecoverArgs {
     /// Replace an existing file
     #[arg(long)]
     pub(crate) force: bool,
-}
-
-/// Where the configuration is.
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ConfigFile {
-    /// The configuration [default: $PEFC_CONFIG, else pefc.yaml in this directory]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub(crate) struct ConfigArgs {
-    #[command(flatten)]
-    pub(crate) file: ConfigFile,
-
-    #[command(flatten)]
-    pub(crate) what: ConfigWhat,
-}
-
-#[derive(Debug, ClapArgs)]
-#[group(required = true, multiple = false)]
-pub(crate) struct ConfigWhat {
-    /// Say whether it is right
-    #[arg(long)]
-    pub(crate) check: bool,
-
-    /// Print all of it, with defaults, variables and paths filled in
-    #[arg(long)]
-    pub(crate) show: bool,
-
-    /// Print what holds without a configuration
-    #[arg(long)]
-    pub(crate) defaults: bool,
 }
