@@ -498,6 +498,31 @@ fn a_pack_storage_is_a_pack_like_any_other() {
 }
 
 #[test]
+fn what_is_no_place_for_a_storage_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), b"").unwrap();
+    let below = dir.path().join("file/below");
+    let error = PackBackend::open(&below, PackBackendOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(error.to_string().contains("creating the directory"), "{error}");
+    assert!(FileBackend::open(&below, content(dir.path()), Machine::real()).is_err());
+    std::fs::write(
+        dir.path().join(PACK_FILE),
+        b"some text that is no pack at all, but long enough",
+    )
+    .unwrap();
+    let error = PackBackend::open(dir.path(), PackBackendOptions::default()).unwrap_err();
+    assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::NotAPack, 21), "{error}");
+    #[cfg(feature = "sqlite")]
+    {
+        let path = dir.path().join(PACK_FILE);
+        let opened =
+            pefc::storage::DatabaseBackend::open(path, content(dir.path()), Machine::real());
+        assert_eq!(kind(opened), ErrorKind::NotADatabase);
+    }
+}
+
+#[test]
 fn two_handles_of_one_pack_see_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let (one, two) = (Storage::new("1", pack(dir.path())), Storage::new("2", pack(dir.path())));
