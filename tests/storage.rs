@@ -503,7 +503,7 @@ fn what_is_no_place_for_a_storage_is_told() {
     std::fs::write(dir.path().join("file"), b"").unwrap();
     let below = dir.path().join("file/below");
     let error = PackBackend::open(&below, PackBackendOptions::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}: a file is in the way");
     assert!(error.to_string().contains("creating the directory"), "{error}");
     assert!(FileBackend::open(&below, content(dir.path()), Machine::real()).is_err());
     std::fs::write(
