@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &["hash", "format", "disk", "compress", "segment"]),
     ("pack", &["hash", "chunk", "tree", "disk", "format", "compress", "segment", "index", "error"]),
     ("archive", &["hash", "chunk", "disk", "format", "error", "pack"]),
-    ("store", &["hash", "chunk", "disk", "format", "compress", "error", "pack"]),
+    ("store", &["hash", "chunk", "disk", "format", "error", "pack"]),
     ("refs", &["hash", "disk", "error"]),
     ("storage", &["hash", "chunk", "disk", "format", "error", "pack", "store", "refs"]),
     // The command sees what every user of the library sees: `pefc::`. `src/cli*` is one layer.
