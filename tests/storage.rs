@@ -400,7 +400,7 @@ fn a_collection_keeps_what_any_storage_names_and_refuses_without_its_refs() {
         assert!([&one, &two][at % 2].delete(format!("{at}")).unwrap());
     }
     let before = content.stats().unwrap().stored_bytes;
-    let options = pefc::store::CollectOptions::default();
+    let options = pefc::store::CollectOptions { overhead_bytes: 1 << 10, ..Default::default() };
     let collect = || {
         let mut mark = |root: &pefc::store::Root, mark: &mut dyn FnMut(Hash)| {
             pefc::storage::mark_root(root, &Machine::real(), mark)
