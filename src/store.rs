@@ -20,7 +20,6 @@ pub use collect::{CollectOptions, CollectReport, Mark};
 pub use layout::Root;
 pub use session::Session;
 
-use crate::compress::LEVEL_DEFAULT;
 use crate::disk::Machine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
@@ -43,7 +42,8 @@ pub struct StoreOptions {
     pub machine: Machine,
     /// Whether to make a new store where there is none.
     pub create: bool,
-    /// zstd level, 1 to 19.
+    /// zstd level, 1 to 19. 1 by default: a higher one takes longer for each put, and dictionaries do
+    /// most of what can be done for small records.
     pub level: i32,
     /// Threads that compress, per session.
     pub threads: usize,
@@ -64,7 +64,7 @@ impl Default for StoreOptions {
         Self {
             machine: Machine::real(),
             create: true,
-            level: LEVEL_DEFAULT,
+            level: 1,
             threads: std::thread::available_parallelism().map_or(1, |count| count.get().min(4)),
             verify_writes: true,
             segment_bytes_max: 256 << 20,

@@ -376,6 +376,21 @@ fn an_unwritable_path_is_told() {
     assert!(matches!(proc.unwrap_err().kind(), ErrorKind::NotFound | ErrorKind::ReadOnly));
 }
 
+#[test]
+fn a_read_only_medium_is_told_and_can_be_read() {
+    const EROFS: Fault = Fault::Errno { raw: 30, persistent: true };
+    let fs = SimFs::new(1);
+    sim_refs(&fs).unwrap().apply(&[set(b"a", b"1")]).unwrap();
+    fs.fail_at(fs.call_count(), EROFS);
+    let refs = sim_refs(&fs).unwrap();
+    let error = refs.apply(&[set(b"a", b"2")]).unwrap_err();
+    assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::ReadOnly, 32), "{error}");
+    assert_eq!(all(&refs), [(b"a".to_vec(), Hash::of(b"1"))]);
+    let empty = SimFs::new(2);
+    empty.fail_at(0, EROFS);
+    assert_eq!(sim_refs(&empty).unwrap_err().kind(), ErrorKind::ReadOnly);
+}
+
 /// What a key stands for after each step: outside of the simulated disk.
 type Model = BTreeMap<Vec<u8>, Hash>;
 

@@ -608,3 +608,17 @@ fn a_log_keeps_its_records_unless_a_sync_is_missing_or_tried_again() {
     assert!(!log_loses("sync again", Fault::Crash), "without an error it is correct");
     assert!(log_loses("sync again", failed_sync));
 }
+
+#[test]
+fn a_directory_lists_what_is_in_it_and_nothing_below() {
+    let fs = SimFs::new(1);
+    for path in ["a", "d/b", "d/c/e", "d/c/f", "dd/g"] {
+        fs.write_file(path, "");
+    }
+    fs.remove_file(Path::new("d/b")).unwrap();
+    let _open = fs.create_new(Path::new("d/h")).unwrap();
+    let names = |dir: &str| fs.list_dir(Path::new(dir)).unwrap();
+    assert_eq!(names("d"), ["c", "h"]);
+    assert_eq!(names("./d/c"), ["e", "f"]);
+    assert!(names("none").is_empty());
+}

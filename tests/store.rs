@@ -470,8 +470,8 @@ fn damage(dir: &Path, content: &[u8]) {
 fn damage_is_told_by_name_and_healed_by_putting_again() {
     let dir = tempfile::tempdir().unwrap();
     let contents = [noise(1, 20_000), noise(2, 2_000_000), noise(3, 20_000)];
-    let names: Vec<Hash> =
-        contents.iter().map(|content| put(&open(dir.path()), &[content.clone()])[0]).collect();
+    let put_alone = |content| put(&open(dir.path()), std::slice::from_ref(content))[0];
+    let names: Vec<Hash> = contents.iter().map(put_alone).collect();
     damage(dir.path(), &contents[0]);
     damage(dir.path(), &contents[1]);
     let store = open(dir.path());

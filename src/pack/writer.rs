@@ -5,6 +5,7 @@ mod content;
 mod footer;
 mod intake;
 mod live;
+mod objects;
 mod out;
 mod pool;
 mod similar;
@@ -205,6 +206,8 @@ impl Writer {
             vfs.create_new(&temporary).map_err(|e| Error::io("creating the pack", &path, e))?;
         // Locked before it has its name: nobody gets in between.
         let locked = match file.try_lock() {
+            // Unless someone who clears up took it for a left-over before it was locked.
+            Ok(()) if vfs.open_read(&temporary).is_err() => Err(Error::locked(&path, None)),
             Ok(()) => Ok(()),
             Err(LockError::Held(holder)) => Err(Error::locked(&path, holder)),
             Err(LockError::Io(error)) => Err(Error::io("locking the pack", &path, error)),
@@ -419,56 +422,6 @@ impl Writer {
         let sha256 = sha.map(|sha| sha.finalize().into());
         self.stage_put(&key, Some(content), sha256, attributes)?;
         Ok(content)
-    }
-
-    /// Puts content of at most 1 MiB without a key, unless the pack has it: found by its name alone.
-    /// `name` must be its name; another one is found before the commit if writes are verified.
-    ///
-    /// # Errors
-    /// As [`Writer::put`]; [`ErrorKind::Limit`] if it is longer.
-    pub(crate) fn put_object(&mut self, name: Hash, content: &[u8]) -> Result<()> {
-        self.check_alive()?;
-        if content.len() > WHOLE_BYTES_MAX {
-            let what = format!("{} bytes in one piece, more than {WHOLE_BYTES_MAX}", content.len());
-            return Err(Error::new(ErrorKind::Limit, what));
-        }
-        self.stats.content_bytes += content.len() as u64;
-        self.add_object(name, content)
-    }
-
-    /// Puts what `content` yields without a key, of any length.
-    ///
-    /// # Errors
-    /// As [`Writer::put_stream`].
-    pub(crate) fn put_object_stream(&mut self, mut content: impl Read) -> Result<Content> {
-        self.check_alive()?;
-        let content = self.add_stream(None, &mut content, None)?;
-        self.stats.content_bytes += content.len;
-        Ok(content)
-    }
-
-    /// Whether the pack holds the object, or will with the next commit.
-    ///
-    /// # Errors
-    /// As any read.
-    pub(crate) fn holds(&self, name: &Hash) -> Result<bool> {
-        // No length is known, but the empty content has one name.
-        self.has_object(name, u64::from(*name != Hash::of(b"")))
-    }
-
-    /// Whether everything that was put is committed, and nothing has failed.
-    pub(crate) fn is_clean(&self) -> bool {
-        !self.dirty && self.failed.is_none()
-    }
-
-    /// Bytes since the last index, which whoever opens the pack reads through.
-    pub(crate) fn tail_bytes(&self) -> u64 {
-        self.out.position() - self.tail_start()
-    }
-
-    /// End of what is committed, in bytes from the beginning of the file.
-    pub(crate) fn committed_bytes(&self) -> u64 {
-        self.committed_end
     }
 
     /// Puts an entry without content: a directory, a link, a device.

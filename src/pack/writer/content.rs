@@ -40,6 +40,11 @@ impl Writer {
         if self.has_object(&name, content.len() as u64)? {
             return Ok(());
         }
+        self.add_new_object(name, content)
+    }
+
+    /// Stores an object of at most 1 MiB that the pack does not have.
+    pub(super) fn add_new_object(&mut self, name: Hash, content: &[u8]) -> Result<()> {
         self.note_new(name, content.len());
         for job in self.intake.push(name, content) {
             self.submit(job)?;

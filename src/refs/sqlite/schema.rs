@@ -64,10 +64,14 @@ pub(super) fn configure(connection: &Connection) -> DbResult<()> {
     Ok(())
 }
 
-/// Makes the schema in a database that has none, and refuses one that is not ours or newer.
-pub(super) fn prepare(connection: &mut Connection) -> DbResult<()> {
+/// Makes the schema in a database that has none, if that is wanted, and refuses one that is not ours
+/// or newer.
+pub(super) fn prepare(connection: &mut Connection, create: bool) -> DbResult<()> {
     if is_current(connection)? {
         return Ok(());
+    }
+    if !create {
+        return Err(Error::new(ErrorKind::NotFound, "the database holds no refs").into());
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Again: another process may have been faster.
@@ -138,4 +142,15 @@ pub(super) fn set(connection: &Connection, name: &str, value: &str) -> DbResult<
         ON CONFLICT(name) DO UPDATE SET value = excluded.value";
     connection.prepare_cached(upsert)?.execute((name, value))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SCHEMA;
+
+    #[test]
+    fn the_specification_has_the_same_schema() {
+        let spec = include_str!("../../../spec/refs.md");
+        assert!(spec.contains(&format!("```sql{SCHEMA}```")));
+    }
 }

@@ -3,11 +3,11 @@
 use super::entry::{attributes_of, ref_of};
 use super::{PackBackend, Turn};
 use crate::chunk::WHOLE_BYTES_MAX;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Content;
 use crate::hash::Hash;
 use crate::pack::{Key, Writer};
-use crate::refs::{Change, Ref, check_key, conflict};
+use crate::refs::{Change, Ref, To, check_key, conflict};
 use crate::storage::backend::{Transaction, missing};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -38,7 +38,9 @@ impl<'a> PackTransaction<'a> {
             none => none.insert(self.backend.turn()?).writer(),
         };
         for (name, content) in self.held.drain(..) {
-            writer.put_object(name, &content)?;
+            if !writer.holds(&name)? {
+                writer.put_object(name, &content)?;
+            }
         }
         self.held_bytes = 0;
         Ok(writer)
@@ -92,9 +94,7 @@ impl Transaction for PackTransaction<'_> {
         let mut begin = Vec::new();
         let limit = WHOLE_BYTES_MAX as u64 + 1;
         let read = Read::take(&mut *content, limit).read_to_end(&mut begin);
-        read.map_err(|error| {
-            crate::Error::new(crate::ErrorKind::Io, "reading the content").because(error)
-        })?;
+        read.map_err(|error| Error::new(ErrorKind::Io, "reading the content").because(error))?;
         if begin.len() <= WHOLE_BYTES_MAX {
             return Ok(Content { name: self.put(&begin)?, len: begin.len() as u64 });
         }
@@ -122,8 +122,7 @@ impl Transaction for PackTransaction<'_> {
         let changed = |(_, (before, after)): &(&[u8], (Option<Ref>, Option<Ref>))| {
             before.map(|value| value.name) != after.map(|value| value.name)
         };
-        let restores =
-            changes.iter().any(|change| matches!(change.to, crate::refs::To::Restore(_)));
+        let restores = changes.iter().any(|change| matches!(change.to, To::Restore(_)));
         let writer = self.writer()?;
         for (key, (before, after)) in states.into_iter().filter(|state| restores || changed(state))
         {

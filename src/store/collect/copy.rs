@@ -93,6 +93,7 @@ impl Inner {
             None => writer.insert(new_segment(self)?.1),
         };
         match content {
+            Whole::Bytes(_) if writer.holds(name)? => Ok(()), // two condemned segments had it
             Whole::Bytes(bytes) => writer.put_object(*name, &bytes),
             Whole::Reader(reader) => {
                 // Read to its end first: a damaged chunk must not look like a failure to write.
