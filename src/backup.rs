@@ -153,7 +153,7 @@ impl Backups {
                 Err(error) => found.unreadable.push((path, error)),
             }
         }
-        found.all.sort_by(|a, b| b.number.cmp(&a.number));
+        found.all.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.number));
         found.unreadable.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }

@@ -1,5 +1,12 @@
 //! Backups: what a snapshot holds, what is restored, what is let go, and what damage does.
 #![cfg(feature = "backup")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    reason = "tests fail by panicking; numbers here are small"
+)]
 
 mod common;
 

@@ -1,5 +1,12 @@
 //! The configuration: what loads, what it means, and what is said of what does not.
 #![cfg(feature = "yaml")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    reason = "tests fail by panicking; numbers here are small"
+)]
 
 use pefc::config::{Config, ConfigError, Fault, StorageConfig, TEXT_BYTES_MAX, defaults};
 use pefc::disk::RealFs;

@@ -1,6 +1,13 @@
 //! Storages and backups from a shell: the configuration that the first users wrote drives every
 //! command on an empty machine.
 #![cfg(all(feature = "cli", feature = "sqlite", unix))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    missing_docs,
+    reason = "tests fail by panicking; numbers here are small"
+)]
 
 use serde_json::Value;
 use std::fs;

@@ -234,9 +234,13 @@ impl Run<'_> {
                 if !bad.contains(&value.name) || healed.contains(&value.name) {
                     continue;
                 }
-                let is_whole = match source.reader(&key)? {
-                    Some(reader) => self.session.put_again(&value.name, reader)?,
-                    None => false,
+                let again = source.reader(&key).and_then(|reader| match reader {
+                    Some(reader) => self.session.put_again(&value.name, reader),
+                    None => Ok(false),
+                });
+                let is_whole = match again {
+                    Err(error) if is_damage(&error) => false, // of the storage too
+                    again => again?,
                 };
                 if is_whole {
                     healed.insert(value.name);
