@@ -103,11 +103,14 @@ impl Schedule {
 
     /// Whether it is due at `now_s`, after having been done at the times `done_s`, in any order.
     ///
-    /// Times after `now_s` are those of a clock that ran ahead: they are ignored, for else nothing
-    /// would be done until that time has come again.
+    /// Times after `now_s` are those of a clock that ran ahead. Where no moment of the schedule lies
+    /// between, it was done for the moments until now; else they are ignored, for nothing would be
+    /// done until that time has come again.
     #[must_use]
     pub fn due(&self, done_s: impl IntoIterator<Item = i64>, now_s: i64, zone: &TimeZone) -> Due {
-        let Some(last_s) = done_s.into_iter().filter(|time_s| *time_s <= now_s).max() else {
+        let coming_s = self.next_after(now_s, zone);
+        let counts = |time_s: &i64| *time_s <= now_s || coming_s.is_some_and(|next| *time_s < next);
+        let Some(last_s) = done_s.into_iter().filter(counts).max() else {
             return Due::Now { since_s: None };
         };
         match self.next_after(last_s, zone) {
@@ -265,6 +268,8 @@ mod tests {
         let tomorrow = noon + 86_400;
         assert!(matches!(due([noon, in_50_years], tomorrow), Due::Now { .. }));
         assert!(matches!(due([tomorrow, in_50_years], tomorrow), Due::At(_)));
+        // Set back by two hours within a day: that day is done.
+        assert!(matches!(due([noon, tomorrow], tomorrow - 7200), Due::At(_)));
         for now_s in [i64::MIN, i64::MAX] {
             assert_ne!(due([i64::MIN, i64::MAX], now_s), Due::At(now_s));
         }
