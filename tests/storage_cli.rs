@@ -310,3 +310,31 @@ fn the_daemon_makes_what_is_due_and_ends_when_asked() {
     assert!(daemon.wait().unwrap().success());
     assert_eq!(shell.json("backup list").len(), 1);
 }
+
+/// The section "Storage" of the README, word for word: its configuration, then its commands.
+#[test]
+fn the_readme_works_as_it_stands() {
+    let readme = include_str!("../README.md");
+    let (_, section) = readme.split_once("\n## Storage\n").unwrap();
+    let block = |kind: &str| {
+        let (_, after) = section.split_once(&format!("```{kind}\n")).unwrap();
+        after.split_once("```").unwrap().0
+    };
+    assert_eq!(block("yaml"), SKETCH);
+    let shell = Shell::new(block("yaml"));
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_pefc"));
+    let path = std::env::var("PATH").unwrap();
+    let ran = Command::new("sh")
+        .args(["-ec", block("sh")])
+        .current_dir(shell.dir.path())
+        .env("PATH", format!("{}:{path}", program.parent().unwrap().display()))
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{out}\n{err}");
+    assert!(out.contains("qed\n") && out.contains("{\"n\":7}\n"), "{out}");
+    // Every command that the units run is one that there is.
+    let unit = section.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let line = unit.strip_prefix("/usr/local/bin/pefc ").unwrap();
+    shell.ok(&line.replace("/srv/pefc/", ""));
+}
