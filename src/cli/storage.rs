@@ -13,7 +13,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest typed value, in bytes of JSON.
 const VALUE_BYTES_MAX: u64 = 256 << 20;
@@ -80,7 +80,12 @@ pub(super) fn put(args: &PutArgs, output: &mut Output, cancelled: &Arc<AtomicBoo
     let mut batch = storage.batch()?;
     let name = match args.value {
         true => batch.store_if(key, &pefc::storage::value::encode(&json_value(input)?)?, expect)?,
-        false => batch.store_stream_if(key, input, expect)?,
+        false => batch.store_stream_if(key, input, expect).map_err(|error| {
+            match cancelled.load(Ordering::Relaxed) {
+                true => Error::new(ErrorKind::Interrupted, "interrupted; nothing was stored"),
+                false => error,
+            }
+        })?,
     };
     batch.commit()?;
     tell_put(&storage, key, &name, output)
