@@ -38,7 +38,9 @@ impl<'a> PackTransaction<'a> {
             none => none.insert(self.backend.turn()?).writer(),
         };
         for (name, content) in self.held.drain(..) {
-            writer.put_object(name, &content)?;
+            if !writer.holds(&name)? {
+                writer.put_object(name, &content)?;
+            }
         }
         self.held_bytes = 0;
         Ok(writer)
