@@ -2,6 +2,7 @@
 
 use super::super::cursor::Entries;
 use super::super::units::{self, Unit};
+use super::content::Sink;
 use super::footer::{self, KeyPlace};
 use super::live::{Changes, LiveMap, SealedMap};
 use super::pool::{Job, Packed};
@@ -49,37 +50,40 @@ impl Writer {
         Ok(live.finish())
     }
 
-    /// Writes entries and the commit, with a seal and a footer if there is a map to seal.
+    /// Writes entries and the commit, with a seal if there is a map to seal. With a footer after a
+    /// seal, if `index` asks for one, or if the tail is long.
     pub(super) fn finish_commit(
         &mut self,
         run: Vec<Vec<u8>>,
         map: Option<&SealedMap>,
+        index: bool,
     ) -> Result<()> {
         // What was staged is in no one's hands after a failure.
-        let result = self.try_finish_commit(run, map);
+        let result = self.try_finish_commit(run, map, index);
         self.end_on_error(result)
     }
 
-    fn try_finish_commit(&mut self, mut run: Vec<Vec<u8>>, map: Option<&SealedMap>) -> Result<()> {
+    fn try_finish_commit(
+        &mut self,
+        lead: Vec<Vec<u8>>,
+        map: Option<&SealedMap>,
+        index: bool,
+    ) -> Result<()> {
         self.flush_intake()?;
-        self.drain()?;
-        let lead = run.len();
         let staged = std::mem::take(&mut self.staged);
-        let mut keys = Vec::with_capacity(staged.len());
-        for (key, staged) in staged {
-            let (Staged::Put(bytes) | Staged::Delete(bytes)) = &staged;
-            run.push(bytes.clone());
-            keys.push((key, staged));
-        }
-        if let Some(map) = map {
-            run.push(self.seal_entry(map));
-        }
+        let seal = map.map(|map| self.seal_entry(map));
+        let run: Vec<&[u8]> = lead
+            .iter()
+            .chain(staged.values().map(|(Staged::Put(bytes) | Staged::Delete(bytes))| bytes))
+            .chain(&seal)
+            .map(Vec::as_slice)
+            .collect();
         let places = self.write_entries(&run)?;
         if map.is_some() {
             self.seal = places.last().copied();
         }
         let direct = !self.segment_has_commits;
-        for ((key, staged), place) in keys.into_iter().zip(&places[lead.min(places.len())..]) {
+        for ((key, staged), place) in staged.into_iter().zip(places.iter().skip(lead.len())) {
             let bytes = match staged {
                 Staged::Put(bytes) => Some(bytes),
                 Staged::Delete(_) => None,
@@ -88,7 +92,7 @@ impl Writer {
         }
         let tail_bytes = self.out.position() - self.tail_start();
         let with_footer =
-            map.is_some() || tail_bytes > self.options.tail_bytes_max.min(TAIL_BYTES_MAX);
+            map.is_some() || index || tail_bytes > self.options.tail_bytes_max.min(TAIL_BYTES_MAX);
         let footer = if with_footer { Some(self.write_index(direct)?) } else { None };
         self.write_commit(map, footer)
     }
@@ -111,8 +115,9 @@ impl Writer {
         .encode()
     }
 
-    /// Writes a run of entries in frames, adds them to the log and gives their places.
-    pub(super) fn write_entries(&mut self, run: &[Vec<u8>]) -> Result<Vec<EntryPlace>> {
+    /// Writes a run of entries in frames, behind the objects that are still under way, adds them to the
+    /// log and gives their places.
+    pub(super) fn write_entries(&mut self, run: &[&[u8]]) -> Result<Vec<EntryPlace>> {
         self.begin_segment()?;
         let mut headers: Vec<(FrameHeader, Check)> = Vec::new();
         let frame_bytes = entries_frame_bytes(self.options.layout);
@@ -134,19 +139,13 @@ impl Writer {
             let item_count = u32::try_from(count).unwrap_or(u32::MAX); // 64 KiB hold few
             let kind = FrameKind::Entries;
             let job = Job::Plain { kind, flags: FLAG_SORTED, item_count, body, compress: true };
-            let (out, path) = (&mut self.out, &self.path);
-            let written = |packed: Packed| {
-                headers.push(out.frame(&packed).map_err(|error| Error::write(path, error))?);
-                Ok(())
-            };
-            self.pool.submit(job, written)?;
+            let sink = Sink { out: &mut self.out, rows: &mut self.rows, path: &self.path };
+            self.pool.submit(job, sink.take_all(&mut headers))?;
         }
-        let (out, path) = (&mut self.out, &self.path);
-        self.pool.drain(|packed| {
-            headers.push(out.frame(&packed).map_err(|error| Error::write(path, error))?);
-            Ok(())
-        })?;
+        // Hashed here while threads compress.
         run.iter().for_each(|entry| self.frontier.push(leaf_hash(entry)));
+        let sink = Sink { out: &mut self.out, rows: &mut self.rows, path: &self.path };
+        self.pool.drain(sink.take_all(&mut headers))?;
         let mut places = Vec::with_capacity(run.len());
         for ((header, check), count) in headers.iter().zip(counts) {
             for item in 0..count {
@@ -160,10 +159,10 @@ impl Writer {
     /// Writes the index of the unit that a footer here ends. `direct` says that the segment has no
     /// commit yet, so that the entries frames of this one are in key order.
     pub(super) fn write_index(&mut self, direct: bool) -> Result<Footer> {
-        let mut keys = BTreeMap::new();
-        for (key, (place, bytes)) in &self.overlay {
-            keys.insert(key.clone(), KeyPlace { place: *place, is_delete: bytes.is_none() });
-        }
+        let row = |(key, (place, bytes)): (&Vec<u8>, &(EntryPlace, Option<Vec<u8>>))| {
+            (key.clone(), KeyPlace { place: *place, is_delete: bytes.is_none() })
+        };
+        let mut keys: BTreeMap<_, _> = self.overlay.iter().map(row).collect();
         // What the open tail held when the writer opened it.
         if let Some(base) = &self.base {
             for unit in base.units.iter().filter(|unit| is_tail(unit)) {
