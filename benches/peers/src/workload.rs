@@ -169,13 +169,16 @@ pub fn records(count: usize) -> Vec<Record> {
 /// More records than there are: each again and again under other keys, with a number in it, so that
 /// all differ.
 pub fn many(records: &[Record], count: usize) -> impl Iterator<Item = Record> + '_ {
-    (0..count).map(|number| {
-        let (key, value) = &records[number % records.len()];
-        let turn = number / records.len();
-        let key = [format!("turn/{turn}/").as_bytes(), key].concat();
-        let value = [format!("{{\"Turn\":{turn},").as_bytes(), &value[1..]].concat();
-        (key, value)
-    })
+    (0..count).map(|number| one_of_many(records, number))
+}
+
+/// One of them.
+pub fn one_of_many(records: &[Record], number: usize) -> Record {
+    let (key, value) = &records[number % records.len()];
+    let turn = number / records.len();
+    let key = [format!("turn/{turn}/").as_bytes(), key].concat();
+    let value = [format!("{{\"Turn\":{turn},").as_bytes(), &value[1..]].concat();
+    (key, value)
 }
 
 /// The prefix, of those that end behind a letter, under which about `wanted` keys are.
