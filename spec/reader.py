@@ -18,10 +18,10 @@ import zstandard
 from blake3 import blake3
 
 KINDS = {1: "objects", 2: "records", 3: "lists", 4: "dictionary", 5: "entries", 6: "keys",
-         7: "object-index", 8: "key-directory", 9: "commit"}
+         7: "object-index", 8: "key-directory", 9: "commit", 10: "signatures"}
 RAW, ZSTD, PREFIX, DICTIONARY = range(4)  # codecs
 CODECS = {1: (RAW, ZSTD, PREFIX), 2: (RAW, ZSTD, DICTIONARY), 3: (RAW,), 4: (RAW, ZSTD), 5: (RAW, ZSTD),
-          6: (RAW, ZSTD), 7: (RAW,), 8: (RAW,), 9: (RAW,)}
+          6: (RAW, ZSTD), 7: (RAW,), 8: (RAW,), 9: (RAW,), 10: (RAW,)}
 MIB = 1 << 20
 EMPTY = blake3(b"").digest()
 
@@ -421,6 +421,7 @@ class Pack:
         self.bodies()
         self.log()
         self.indexes()
+        self.signatures()
 
     # Step 1: structure and commits, and what follows the committed end [7.2].
     def walk(self):
@@ -489,7 +490,7 @@ class Pack:
             need(c.generation - (last.generation if last else 0) in ((0, 1) if c.footer else (0,)), "commit", at_commit)
             if c.footer:
                 need(self.segments.get(c.covers_from) == c.next_unit, "commit", at_commit)
-                need(c.sections or c.at - c.covers_from <= 1 << 16, "limit", at_commit)
+                need(indexed(c) or c.at - c.covers_from <= 1 << 16, "limit", at_commit)
             else:
                 tail = segment if footer else 0
                 need(c.at - tail <= 64 * MIB, "limit", at_commit)
@@ -630,6 +631,7 @@ class Pack:
         self.places = {}  # frame offset -> [key string or None of each entry]
         self.dels = set()  # locators of del entries
         newest, generation, pending, sorted_key, sealings = (0, bytes(8)), 0, None, None, []
+        self.sealed = []  # sizes of the log right after its seals
         commits = {c.at: c for c in self.commits}
         for frame in self.frames:
             if frame.kind == 9:
@@ -665,6 +667,7 @@ class Pack:
                 tree.push(data)
                 if entry[1] == SEAL:
                     sealed = [tree.size, tree.root()]
+                    self.sealed.append(tree.size)
                 at = end
             need(at == len(body), "trailing", base + at)
             run = [key for key in keys if key]
@@ -695,7 +698,7 @@ class Pack:
     # Step 5: sections and key pages, rebuilt from the frames.
     def indexes(self):
         named, by_offset = set(), {frame.at: frame for frame in self.frames}
-        for c in (c for c in self.commits if c.footer and c.sections):
+        for c in (c for c in self.commits if c.footer and indexed(c)):
             unit = [frame for frame in self.frames if c.covers_from <= frame.at < c.at]
             rows = {kind: (offset, head_hash) for kind, offset, head_hash in c.sections if kind in (7, 8)}
             need(len(rows) == 2, "commit", c.at + 80)
@@ -731,6 +734,38 @@ class Pack:
         for frame in self.frames:
             need(frame.kind not in (6, 7, 8) or frame.at in named, "index", frame.at)
 
+    # Step 6: signatures. Who made them is not judged here.
+    def signatures(self):
+        self.signed, newest, uncovered = [], None, False
+        commits = {c.at: c for c in self.commits}
+        for frame in self.frames:
+            base = frame.at + 80
+            if frame.kind == 9:
+                c, row = commits[frame.at], (newest.at, newest.hash) if newest else None
+                found = next(((at, digest) for kind, at, digest in c.sections if kind == 10), None)
+                need(found == row if c.footer else not uncovered, "signature", frame.at)
+                uncovered = False
+            if frame.kind != 10:
+                continue
+            body, at = frame.payload, 8
+            need(len(body) >= 8, "truncated", base)
+            for _ in range(frame.items):
+                item, end = cbor(body, at, base)
+                shape = isinstance(item, list) and len(item) == 4
+                need(shape, "signature" if isinstance(item, list) else "cbor", base + at)
+                size, origin, form, value = item
+                typed = type(size) is int and size >= 0 and isinstance(origin, str) and type(form) is int and form >= 0
+                need(typed and isinstance(value, bytes), "cbor", base + at)
+                need(value, "signature", base + at)
+                need(len(value) <= 65535, "limit", base + at)
+                covered = min((c for c in self.commits if c.at > frame.at), key=lambda c: c.at)
+                need(size in self.sealed and size <= covered.log_size, "signature", base)
+                self.signed.append((size, origin, form, value))
+                at = end
+            need(at == len(body), "trailing", base + at)
+            need(unpack_from("<Q", body)[0] == (newest.at if newest else 0), "signature", base)
+            newest, uncovered = frame, True
+
 
 def object_index(rows):
     bits = min(30, max(2, max(len(rows), 1).bit_length() - 2))
@@ -741,6 +776,11 @@ def object_index(rows):
         fanout[bucket] += fanout[bucket - 1]
     region = pack(f"<{len(fanout)}I", *fanout) + b"".join(prefix + pack("<Q", at) for prefix, at in rows)
     return pack("<QQ", len(rows), bits) + region
+
+
+def indexed(commit):
+    """[5.9] Whether a footer has an index; the row of signatures is none."""
+    return any(kind in (7, 8) for kind, _, _ in commit.sections)
 
 
 def key_directory(pages, keys):

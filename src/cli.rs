@@ -3,12 +3,22 @@
 //! Built on what every user of the library has (`pefc::`); no file is touched here but through it.
 
 mod args;
+mod attest;
+mod backup;
+mod config;
 mod diff;
+mod events;
 mod extract;
 mod inspect;
+mod known;
 mod output;
+mod prove;
 mod read;
+mod sign;
+mod stat;
 mod stdin;
+mod storage;
+mod upkeep;
 mod verify;
 mod write;
 
@@ -28,6 +38,8 @@ enum Outcome {
     Partial,
     /// A pack that is intact; nobody vouches for who made it.
     NotAuthenticated,
+    /// Proven: it is not there.
+    Absent,
     /// A pack that is damaged.
     Damaged,
 }
@@ -38,6 +50,7 @@ impl Outcome {
             Self::Done => 0,
             Self::Partial => 1,
             Self::NotAuthenticated => 4,
+            Self::Absent => 5,
             Self::Damaged => 20,
         }
     }
@@ -78,11 +91,18 @@ pub(crate) fn main() -> ExitCode {
     );
     let cancelled = Arc::new(AtomicBool::new(false));
     // Who only reads has nothing to clean up: a signal ends it at once.
-    let writes = matches!(
-        args.command,
-        Command::Create(_) | Command::Append(_) | Command::Extract(_) | Command::Recover(_)
-    );
-    if writes {
+    // What a storage or a backup has acknowledged survives that too; a daemon ends its round.
+    let must_end_well = match &args.command {
+        Command::Create(_)
+        | Command::Append(_)
+        | Command::Extract(_)
+        | Command::Recover(_)
+        | Command::Compact(_)
+        | Command::Put(_) => true,
+        Command::Backup { command } => matches!(command, args::BackupCommand::Daemon(_)),
+        _ => false,
+    };
+    if must_end_well {
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // The second one ends the process as if nothing were installed.
             let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&cancelled));
@@ -123,6 +143,23 @@ fn run(command: Command, output: &mut Output, cancelled: &Arc<AtomicBool>) -> Re
         Command::Inspect(args) => inspect::inspect(&args, output),
         Command::Verify(args) => verify::verify(&args, output),
         Command::Recover(args) => verify::recover(&args, output, cancelled),
+        Command::Keygen(args) => sign::keygen(&args, output),
+        Command::Sign(args) => sign::sign(&args, output),
+        Command::Signers(args) => sign::signers(&args, output),
+        Command::Countersign(args) => sign::countersign(&args, output),
+        Command::Prove(args) => prove::prove(&args, output),
+        Command::Check(args) => prove::check(&args, output),
+        Command::Attest(args) => attest::attest(&args, output),
+        Command::Statements(args) => attest::statements(&args, output),
+        Command::Put(args) => storage::put(&args, output, cancelled),
+        Command::Get(args) => storage::get(&args, output),
+        Command::Rm(args) => storage::rm(&args, output),
+        Command::Keys(args) => storage::keys(&args, output),
+        Command::Stat(args) => stat::stat(&args, output),
+        Command::Gc(args) => upkeep::gc(&args, output),
+        Command::Compact(args) => upkeep::compact(&args, output, cancelled),
+        Command::Backup { command } => backup::backup(&command, output, cancelled),
+        Command::Config(args) => config::config(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new(); // it panics where a stream fails
             clap_complete::generate(shell, &mut Args::command(), "pefc", &mut script);

@@ -20,7 +20,7 @@ mod mmap;
 #[cfg(unix)]
 pub mod tree;
 
-pub use file::{OsRandom, RealFs, SystemClock, is_locked, is_same_file};
+pub use file::{OsRandom, RealFs, SystemClock, create_dirs, is_locked, is_same_file};
 pub use mmap::{Map, exit_on_bus_error};
 
 /// A file system: opening, creating, renaming and removing files, and making that durable.
@@ -33,6 +33,12 @@ pub trait Vfs: Send + Sync + fmt::Debug {
 
     /// Creates a file that must not exist yet, for reading and writing.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Creates a file that must not exist yet and that only its owner may read, where the file system
+    /// has owners.
+    fn create_secret(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.create_new(path)
+    }
 
     /// Gives `from` the name `to`, atomically. Without `replace` an existing `to` is
     /// [`io::ErrorKind::AlreadyExists`]. Durable only after [`Vfs::sync_dir`].
@@ -186,6 +192,39 @@ impl Default for Machine {
     fn default() -> Self {
         Self::real()
     }
+}
+
+/// Reads a small file as a whole.
+///
+/// # Errors
+/// Those of the system; [`io::ErrorKind::FileTooLarge`] for more than `bytes_max` bytes.
+pub fn read_small(vfs: &dyn Vfs, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = vfs.open_read(path)?;
+    let mut bytes = Vec::new();
+    let mut part = vec![0; 64 << 10];
+    loop {
+        let read = file.read_at(&mut part, bytes.len() as u64)?;
+        bytes.extend_from_slice(&part[..read]);
+        if bytes.len() as u64 > bytes_max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if read == 0 {
+            return Ok(bytes);
+        }
+    }
+}
+
+/// Writes a small file that must not exist yet, and makes it durable. A failure leaves no file.
+/// `secret` is for what only its owner may read.
+///
+/// # Errors
+/// Those of the system, [`io::ErrorKind::AlreadyExists`] first of all.
+pub fn write_new(vfs: &dyn Vfs, path: &Path, bytes: &[u8], secret: bool) -> io::Result<()> {
+    let file = if secret { vfs.create_secret(path)? } else { vfs.create_new(path)? };
+    let written = file.write_all_at(bytes, 0).and_then(|()| file.sync_data());
+    written.and_then(|()| vfs.sync_dir(&parent_dir(path))).inspect_err(|_| {
+        let _ = vfs.remove_file(path); // the error says more than a second one
+    })
 }
 
 /// Committed bytes to read from: a mapping, a file or a buffer, behind one interface.

@@ -3,6 +3,7 @@
 use crate::disk::LockHolder;
 use crate::format::{FormatError, Rule};
 use crate::hash::Hash;
+use crate::proof::{Fault, ProofError};
 use crate::segment::ReadError;
 use std::fmt;
 use std::io;
@@ -17,6 +18,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// The request makes no sense: an invalid path, generation or option.
     Usage,
+    /// The configuration is wrong.
+    Config,
     /// A key of a storage that is empty or longer than 4,096 bytes.
     InvalidKey,
     /// There is no such file, key, object or generation.
@@ -41,6 +44,12 @@ pub enum ErrorKind {
     Missing,
     /// Larger than a limit of the format or of this reader.
     Limit,
+    /// Nobody who is trusted has signed.
+    Untrusted,
+    /// A proof, signature or key that is malformed or wrong.
+    Refused,
+    /// A log that was cut back or rewritten since it was last seen.
+    Rollback,
     /// A path that extraction refuses.
     UnsafePath,
     /// A version or feature that this program does not know.
@@ -61,8 +70,9 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::Usage,
+        Self::Config,
         Self::InvalidKey,
         Self::NotFound,
         Self::AlreadyExists,
@@ -75,6 +85,9 @@ impl ErrorKind {
         Self::Truncated,
         Self::Missing,
         Self::Limit,
+        Self::Untrusted,
+        Self::Refused,
+        Self::Rollback,
         Self::UnsafePath,
         Self::Unsupported,
         Self::Durability,
@@ -90,6 +103,7 @@ impl ErrorKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage",
+            Self::Config => "config",
             Self::InvalidKey => "invalid-key",
             Self::NotFound => "not-found",
             Self::AlreadyExists => "already-exists",
@@ -102,6 +116,9 @@ impl ErrorKind {
             Self::Truncated => "truncated",
             Self::Missing => "missing",
             Self::Limit => "limit",
+            Self::Untrusted => "untrusted",
+            Self::Refused => "refused",
+            Self::Rollback => "rollback",
             Self::UnsafePath => "unsafe-path",
             Self::Unsupported => "unsupported",
             Self::Durability => "durability-unknown",
@@ -119,10 +136,14 @@ impl ErrorKind {
         match self {
             Self::Usage | Self::InvalidKey => 2,
             Self::Io => 3,
+            Self::Untrusted => 4,
+            Self::Refused => 6,
+            Self::Rollback => 7,
             Self::NotFound => 10,
             Self::Locked => 11,
             Self::AlreadyExists | Self::RefConflict => 13,
             Self::ValueType => 14,
+            Self::Config => 15,
             Self::Corrupt | Self::Truncated | Self::Missing => 20,
             Self::NotAPack | Self::NotADatabase | Self::Limit | Self::UnsafePath => 21,
             Self::Unsupported => 25,
@@ -153,6 +174,13 @@ impl ErrorKind {
                 "copy the file again from where it is whole; `pefc recover` salvages what is here",
             ),
             Self::Missing => Some("`pefc verify` lists what is missing"),
+            Self::Untrusted => Some(
+                "get the signer's verifier key from where you trust it, and name it in the trust file",
+            ),
+            Self::Refused => Some("do not rely on it; ask for it again where it came from"),
+            Self::Rollback => Some(
+                "do not rely on it; ask its signer for the newest pack, and why this one differs",
+            ),
             Self::Unsupported => Some("use a newer pefc"),
             Self::Durability => Some(
                 "find out why the disk failed; then open the pack again: it holds every commit that was acknowledged, and perhaps the last one",
@@ -237,6 +265,9 @@ impl Error {
                     .at(path)
                     .hinting("`pefc create` makes a pack of a directory")
             }
+            io::ErrorKind::NotSeekable => {
+                Self::new(ErrorKind::NotAPack, "a pipe or device, but a pack is a file").at(path)
+            }
             io::ErrorKind::NotFound => Self::io(what, path, source)
                 .hinting("check the path; `pefc create` makes a new pack"),
             _ => Self::io(what, path, source),
@@ -288,6 +319,13 @@ impl Error {
         self.hint
     }
 
+    /// What is wrong with a proof, signature or key, if that is it.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        let source = self.source.as_ref().and_then(|source| source.downcast_ref::<ProofError>());
+        source.map(|error| error.fault)
+    }
+
     /// The rule of the format that is broken, if one is.
     #[must_use]
     pub fn format(&self) -> Option<&FormatError> {
@@ -333,6 +371,18 @@ pub(crate) fn kind_of(rule: Rule) -> ErrorKind {
         Rule::Truncated => ErrorKind::Truncated,
         Rule::MissingObject => ErrorKind::Missing,
         _ => ErrorKind::Corrupt,
+    }
+}
+
+impl From<ProofError> for Error {
+    fn from(error: ProofError) -> Self {
+        let kind = match error.fault {
+            Fault::Untrusted | Fault::Threshold | Fault::Revoked => ErrorKind::Untrusted,
+            Fault::Rollback | Fault::Fork => ErrorKind::Rollback,
+            Fault::Limit => ErrorKind::Limit,
+            _ => ErrorKind::Refused,
+        };
+        Self::new(kind, String::new()).because(error)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod index;
 pub mod object;
 pub mod segment;
+pub mod signature;
 
 /// The format version that this crate writes and reads.
 pub const VERSION: u16 = 1;
@@ -124,13 +125,15 @@ pub enum Rule {
     Index,
     /// A chunk list that contradicts its name or itself.
     ChunkList,
+    /// A signature, or the chain of them, that is not of this log.
+    Signature,
     /// Bytes after the end of something that must be the end.
     Trailing,
 }
 
 impl Rule {
     /// Every rule, in the order of the specification.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::SegmentMagic,
         Self::SegmentMagicMangled,
         Self::Version,
@@ -163,6 +166,7 @@ impl Rule {
         Self::Trailer,
         Self::Index,
         Self::ChunkList,
+        Self::Signature,
         Self::Trailing,
     ];
 
@@ -202,6 +206,7 @@ impl Rule {
             Self::Trailer => "trailer",
             Self::Index => "index",
             Self::ChunkList => "chunk-list",
+            Self::Signature => "signature",
             Self::Trailing => "trailing",
         }
     }
@@ -244,6 +249,9 @@ impl Rule {
             Self::Trailer => "a commit ends in its trailer",
             Self::Index => "an index must be the one that its frames give",
             Self::ChunkList => "a chunk list must agree with its object's name and length",
+            Self::Signature => {
+                "signatures must be of a seal of this log, and lead to all before them"
+            }
             Self::Trailing => "nothing may follow the end",
         }
     }

@@ -49,15 +49,22 @@
 //! | [`tree`] | Merkle trees: the log, the map of what is live |
 //! | [`disk`] | files, directories, locks, the clock, randomness; the only unsafe code |
 //! | [`mod@format`] | the layouts, as pure functions over bytes |
+//! | [`proof`] | signed notes and proof files, checked without a pack |
 //! | [`compress`] | zstd within the limits of the format |
 //! | [`segment`] | frames of a file: reading one, walking all, finding what is committed |
 //! | [`index`] | index sections, read in place |
 //! | `error` | the public [`Error`] |
+//! | [`sign`] | secret keys: making signatures (feature `sign`) |
 //! | `pack` | [`Pack`], [`Writer`], verifying, recovering |
 //! | [`archive`] | file trees into packs and out of them |
 //! | [`store`] | a directory of packs without keys: contents for many refs, writers and processes |
 //! | [`refs`] | which content a key stands for: in files, in SQLite |
 //! | [`storage`] | values under keys: store, retrieve, delete, list; four backends |
+//! | [`retention`] | which snapshots are kept, and why |
+//! | [`schedule`] | when the next one is due |
+//! | [`config`] | the configuration file |
+//! | [`backup`] | storages as they were, in a store of their own |
+//! | [`manager`] | storages and backups as the configuration says |
 //!
 //! # Words
 //!
@@ -68,16 +75,29 @@
 
 #[cfg(unix)]
 pub mod archive;
+#[cfg(feature = "backup")]
+pub mod backup;
 pub mod chunk;
 pub mod compress;
+#[cfg(feature = "yaml")]
+pub mod config;
 pub mod disk;
 mod error;
 pub mod format;
 pub mod hash;
 pub mod index;
+#[cfg(feature = "yaml")]
+pub mod manager;
 mod pack;
+pub mod proof;
 pub mod refs;
+#[cfg(feature = "backup")]
+pub mod retention;
+#[cfg(feature = "backup")]
+pub mod schedule;
 pub mod segment;
+#[cfg(feature = "sign")]
+pub mod sign;
 pub mod storage;
 pub mod store;
 pub mod tree;

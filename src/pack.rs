@@ -1,23 +1,34 @@
 //! A pack, opened for reading.
 
+mod compact;
 mod contents;
 mod cursor;
 mod frames;
 mod key;
 mod object;
+mod prove;
 mod recover;
 mod refresh;
+mod signatures;
+#[cfg(feature = "sign")]
+mod signing;
+mod trust;
 mod units;
 mod verify;
 mod writer;
 
+pub use compact::{CompactOptions, CompactReport, compact};
 pub(crate) use contents::{Use, Whole};
 pub use cursor::{Entries, Keys};
 pub use key::Key;
 pub use object::ObjectReader;
+pub use prove::Prover;
 pub use recover::{Damage, LOST_AND_FOUND, RecoverOptions, RecoverReport, recover};
+#[cfg(feature = "sign")]
+pub use signing::SignOptions;
+pub use trust::Authenticated;
 pub use verify::{Checked, Problem, VerifyLevel, VerifyOptions, VerifyReport};
-pub use writer::{WriteOptions, WriteStats, Writer};
+pub use writer::{SealSigner, Signers, WriteOptions, WriteStats, Writer};
 
 use crate::disk::{FileBytes, Machine, ReadAt};
 use crate::error::{Error, ErrorKind, Result};
@@ -413,6 +424,11 @@ impl Pack {
     #[must_use]
     pub fn entries_under<'k>(&self, prefix: impl Into<Key<'k>>) -> Entries<'_> {
         Entries::new(self, prefix.into().encode())
+    }
+
+    /// The live entries of all spaces, in key order.
+    pub(crate) fn entries_in_order(&self) -> Entries<'_> {
+        Entries::new(self, Vec::new())
     }
 
     /// The live keys that begin with `prefix`, in the space of `prefix`, in order: faster than

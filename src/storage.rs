@@ -51,7 +51,7 @@ pub use crate::refs::{Expect, KeyIter, Ref, RefIter, Token};
 pub use backend::{Backend, Transaction, ValueReader};
 pub use batch::Batch;
 pub use cache::{CacheBackend, CacheOptions, CacheStats};
-pub use content::{ContentBackend, FILE_ROOT, FileBackend};
+pub use content::{ContentBackend, FILE_ROOT, FileBackend, mark_root};
 #[cfg(feature = "sqlite")]
 pub use content::{DATABASE_ROOT, DatabaseBackend};
 pub use observer::{Event, Observer};

@@ -345,6 +345,30 @@ fn append_and_seal() {
 }
 
 #[test]
+fn signatures_are_added() {
+    Scenario {
+        name: "sign",
+        begin: sealed,
+        sectors: &[64, 512],
+        steps: vec![
+            Step::Append,
+            Step::Sign,
+            Step::Drop,
+            Step::Append,
+            put("new", noise(6, 900)),
+            Step::Seal,
+            Step::Sign,
+            Step::Finish,
+        ],
+        replace: false,
+        depth_two: 2,
+        samples: 200,
+        least: 200,
+    }
+    .crash_everywhere();
+}
+
+#[test]
 fn commits_in_an_open_tail_that_is_reopened() {
     let mut steps = Vec::new();
     for round in 0..3 {

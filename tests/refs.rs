@@ -376,6 +376,21 @@ fn an_unwritable_path_is_told() {
     assert!(matches!(proc.unwrap_err().kind(), ErrorKind::NotFound | ErrorKind::ReadOnly));
 }
 
+#[test]
+fn a_read_only_medium_is_told_and_can_be_read() {
+    const EROFS: Fault = Fault::Errno { raw: 30, persistent: true };
+    let fs = SimFs::new(1);
+    sim_refs(&fs).unwrap().apply(&[set(b"a", b"1")]).unwrap();
+    fs.fail_at(fs.call_count(), EROFS);
+    let refs = sim_refs(&fs).unwrap();
+    let error = refs.apply(&[set(b"a", b"2")]).unwrap_err();
+    assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::ReadOnly, 32), "{error}");
+    assert_eq!(all(&refs), [(b"a".to_vec(), Hash::of(b"1"))]);
+    let empty = SimFs::new(2);
+    empty.fail_at(0, EROFS);
+    assert_eq!(sim_refs(&empty).unwrap_err().kind(), ErrorKind::ReadOnly);
+}
+
 /// What a key stands for after each step: outside of the simulated disk.
 type Model = BTreeMap<Vec<u8>, Hash>;
 
@@ -414,7 +429,7 @@ fn model_of(refs: &dyn RefStore) -> Model {
 fn a_crash_at_any_call_leaves_a_state_between_two_changes() {
     let steps = crash_steps();
     let base = SimFs::new(7);
-    sim_refs(&base).unwrap().token().unwrap();
+    let token = sim_refs(&base).unwrap().token().unwrap();
     let run = |fs: &SimFs, model: &mut Model| -> (usize, bool) {
         let Ok(refs) = sim_refs(fs) else { return (0, false) };
         for (done, step) in steps.iter().enumerate() {
@@ -447,15 +462,25 @@ fn a_crash_at_any_call_leaves_a_state_between_two_changes() {
             let context = format!("call {call} of step {done}: {:?}", fs.trace().last());
             let found = model_of(&sim_refs(&disk).unwrap());
             assert!(found == acknowledged || found == next, "{context}: {found:?}");
+            if !found.is_empty() {
+                let now = sim_refs(&disk.fork()).unwrap().token().unwrap();
+                assert_ne!(now, token, "{context}: something was changed since");
+            }
             let least = if durable { &found } else { &acknowledged };
-            recover_and_crash_again(&disk, &found, least, call, &context);
+            recover_and_crash_again(&disk, &found, least, (call, durable), &context);
         }
     }
     assert!(disks > 1000, "{disks}");
 }
 
 /// `found` is what the disk shows, `least` what it must still hold after another crash.
-fn recover_and_crash_again(disk: &SimFs, found: &Model, least: &Model, seed: u64, context: &str) {
+fn recover_and_crash_again(
+    disk: &SimFs,
+    found: &Model,
+    least: &Model,
+    (seed, durable): (u64, bool),
+    context: &str,
+) {
     let change = [set(b"after", b"crash")];
     let mut after = found.clone();
     advance(&mut after, &change);
@@ -463,15 +488,20 @@ fn recover_and_crash_again(disk: &SimFs, found: &Model, least: &Model, seed: u64
     let begin = dry.call_count();
     sim_refs(&dry).unwrap().apply(&change).unwrap();
     assert_eq!(model_of(&sim_refs(&dry).unwrap()), after, "{context}, recovered");
-    let calls = dry.call_count();
-    let again = disk.fork();
-    again.fail_at(begin + seed % (calls - begin).max(1), Fault::Crash);
-    let acknowledged = sim_refs(&again).and_then(|refs| refs.apply(&change)).is_ok();
-    let plan = CrashPlan { seed, exhaustive: 4, samples: 6, stale_blocks: false };
-    for second in again.crash_states(plan) {
-        let now = model_of(&sim_refs(&second).unwrap());
-        let before = !acknowledged && (now == *found || now == *least);
-        assert!(now == after || before, "{context}, twice: {now:?}");
+    let calls = begin..dry.call_count();
+    // Where a process died there is more to make good: every call is tried.
+    let one = calls.start + seed % (calls.end - calls.start).max(1);
+    let calls = if durable { one..one + 1 } else { calls };
+    for call in calls {
+        let again = disk.fork();
+        again.fail_at(call, Fault::Crash);
+        let acknowledged = sim_refs(&again).and_then(|refs| refs.apply(&change)).is_ok();
+        let plan = CrashPlan { seed, exhaustive: 5, samples: 12, stale_blocks: false };
+        for second in again.crash_states(plan) {
+            let now = model_of(&sim_refs(&second).unwrap());
+            let before = !acknowledged && (now == *found || now == *least);
+            assert!(now == after || before, "{context}, twice: {now:?}");
+        }
     }
 }
 

@@ -62,6 +62,7 @@ fn layouts_are_those_of_the_code() {
     check_fields("section head", &[], 16, &["count", "parameter"]);
     let head = pefc::segment::EntryTable::HEAD_LEN;
     check_fields("entries head", &[], head, &["first_index"]);
+    check_fields("signatures head", &[], format::signature::HEAD_LEN, &["previous"]);
     let hex = |bytes: &[u8]| -> String {
         let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         digits.join(" ")
@@ -89,6 +90,19 @@ fn numbers_are_those_of_the_code() {
         table("codecs").iter().map(|row| (row[0].parse().unwrap(), row[1])).collect();
     let known: Vec<(u8, &str)> = all.iter().map(|codec| (*codec as u8, codec.name())).collect();
     assert_eq!(codecs, known);
+    use format::signature::SignatureFormat as Signed;
+    let formats: Vec<(u64, &str)> =
+        table("signature formats").iter().map(|row| (row[0].parse().unwrap(), row[1])).collect();
+    let known = [
+        Signed::Note,
+        Signed::Ssh,
+        Signed::Minisign,
+        Signed::Cose,
+        Signed::TimeStamp,
+        Signed::OpenTimestamps,
+    ];
+    let known: Vec<(u64, &str)> = known.iter().map(|f| (f.number(), f.name())).collect();
+    assert_eq!(formats, known);
     for row in table("allowed codecs") {
         for name in row[0].split(", ") {
             let kind = FrameKind::DEFINED.into_iter().find(|kind| kind.name() == name);
@@ -266,4 +280,16 @@ fn the_example_is_current() {
     } else {
         assert!(stored == example, "set PEFC_WRITE_VECTORS=1 to write the example anew");
     }
+}
+
+#[test]
+fn faults_are_those_of_the_code() {
+    let text = include_str!("../spec/proofs.md");
+    let (_, rest) = text.split_once("### Table: faults\n\n").unwrap();
+    let rows = rest.lines().take_while(|line| line.starts_with('|')).skip(2);
+    let stated: Vec<Vec<&str>> =
+        rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect();
+    let known: Vec<Vec<&str>> =
+        pefc::proof::Fault::ALL.iter().map(|fault| vec![fault.name(), fault.what()]).collect();
+    assert_eq!(stated, known);
 }

@@ -382,6 +382,90 @@ fn storages_over_one_content_store_hold_a_content_once() {
     assert_eq!(content.roots().unwrap().len(), 2, "a collection knows both");
 }
 
+#[test]
+fn a_collection_keeps_what_any_storage_names_and_refuses_without_its_refs() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = content(dir.path());
+    let one = Storage::new("one", file(dir.path()));
+    #[cfg(feature = "sqlite")]
+    let two = Storage::new("two", database(dir.path()));
+    #[cfg(not(feature = "sqlite"))]
+    let two = one.clone();
+    for at in 0..40_u64 {
+        let mut bytes = Vec::new();
+        Noise(at, 5_000).read_to_end(&mut bytes).unwrap();
+        [&one, &two][at as usize % 2].store(format!("{at}"), &bytes).unwrap();
+    }
+    for at in 0..20 {
+        assert!([&one, &two][at % 2].delete(format!("{at}")).unwrap());
+    }
+    let before = content.stats().unwrap().stored_bytes;
+    let options = pefc::store::CollectOptions { overhead_bytes: 1 << 10, ..Default::default() };
+    let collect = || {
+        let mut mark = |root: &pefc::store::Root, mark: &mut dyn FnMut(Hash)| {
+            pefc::storage::mark_root(root, &Machine::real(), mark)
+        };
+        content.collect(&options, &mut mark, &mut |_| false)
+    };
+    let report = collect().unwrap();
+    assert!(content.stats().unwrap().stored_bytes < before * 3 / 4, "{report:?}");
+    let kept = |storage: &Storage| -> usize {
+        storage
+            .list_keys("")
+            .map(|key| storage.retrieve(key.unwrap()).unwrap().unwrap().len())
+            .sum()
+    };
+    assert_eq!(kept(&one) + if cfg!(feature = "sqlite") { kept(&two) } else { 0 }, 20 * 5_000);
+
+    std::fs::rename(dir.path().join("storage"), dir.path().join("elsewhere")).unwrap();
+    assert_eq!(kind(collect()), ErrorKind::NotFound, "nothing is needed? no: nobody knows");
+    assert!(!dir.path().join("storage").exists(), "and it is not made anew");
+}
+
+/// Not a test by itself: what the processes of the next one do.
+#[test]
+fn child_process() {
+    let Ok(dir) = std::env::var("PEFC_TEST_STORAGE") else {
+        return;
+    };
+    let dir = Path::new(&dir);
+    let storages = [Storage::new("pack", pack(dir)), Storage::new("file", file(dir))];
+    for round in 0..20 {
+        for storage in &storages {
+            storage.store(format!("{}/{round}", std::process::id()), b"mine").unwrap();
+            loop {
+                let found = storage.retrieve("n").unwrap();
+                let count: u64 = found.as_ref().map_or(0, |n| value::decode(n).unwrap());
+                let expect = found.map_or(Expect::Absent, |found| Expect::Is(Hash::of(&found)));
+                match storage.store_if("n", &value::encode(&(count + 1)).unwrap(), expect) {
+                    Ok(_) => break,
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::RefConflict, "{error}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn processes_that_share_a_storage_lose_no_update() {
+    let dir = tempfile::tempdir().unwrap();
+    let spawn = |_| {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_process"])
+            .env("PEFC_TEST_STORAGE", dir.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let children: Vec<_> = (0..3).map(spawn).collect();
+    assert!(children.into_iter().all(|mut child| child.wait().unwrap().success()));
+    for storage in [Storage::new("pack", pack(dir.path())), Storage::new("file", file(dir.path()))]
+    {
+        let count: u64 = storage.retrieve_value("n").unwrap().unwrap();
+        assert_eq!((count, keys(&storage, b"").len()), (60, 61), "{}", storage.name());
+    }
+}
+
 #[derive(Debug, Default)]
 struct Log(Mutex<Vec<String>>);
 
@@ -495,6 +579,31 @@ fn a_pack_storage_is_a_pack_like_any_other() {
     assert!(read.verify(&Default::default()).unwrap().is_intact());
     storage.store("k/02", b"after the seal").unwrap();
     assert_eq!(keys(&storage, b"k/").len(), 49);
+}
+
+#[test]
+fn what_is_no_place_for_a_storage_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), b"").unwrap();
+    let below = dir.path().join("file/below");
+    let error = PackBackend::open(&below, PackBackendOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}: a file is in the way");
+    assert!(error.to_string().contains("creating the directory"), "{error}");
+    assert!(FileBackend::open(&below, content(dir.path()), Machine::real()).is_err());
+    std::fs::write(
+        dir.path().join(PACK_FILE),
+        b"some text that is no pack at all, but long enough",
+    )
+    .unwrap();
+    let error = PackBackend::open(dir.path(), PackBackendOptions::default()).unwrap_err();
+    assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::NotAPack, 21), "{error}");
+    #[cfg(feature = "sqlite")]
+    {
+        let path = dir.path().join(PACK_FILE);
+        let opened =
+            pefc::storage::DatabaseBackend::open(path, content(dir.path()), Machine::real());
+        assert_eq!(kind(opened), ErrorKind::NotADatabase);
+    }
 }
 
 #[test]

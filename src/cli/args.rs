@@ -1,6 +1,19 @@
 //! What the user typed, as types. No side effects.
 
+mod sign;
+mod storage;
+
+pub(crate) use storage::{
+    BackupCommand, BackupDaemonArgs, BackupListArgs, BackupPruneArgs, BackupRestoreArgs,
+    BackupRunArgs, BackupVerifyArgs, CompactArgs, ConfigArgs, ConfigFile, GcArgs, GetArgs,
+    KeysArgs, PutArgs, RmArgs, StatArgs, StorageOf, WaitFor,
+};
+
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+pub(crate) use sign::{
+    AttestArgs, CheckArgs, CountersignArgs, KeygenArgs, ProofFormat, ProveArgs, SignArgs,
+    SignersArgs, StatementsArgs,
+};
 use std::path::PathBuf;
 
 /// Exit codes, for `--help` and the README.
@@ -12,10 +25,15 @@ Exit codes:
    1  done, with something to tell: files that could not be read or restored, differences
    2  wrong usage
    3  the system refused something (input or output)
-   4  verify: intact, not authenticated
+   4  verify: intact, not authenticated; nobody who is trusted has signed
+   5  check: proven that it is not there
+   6  a proof, signature or key is malformed or wrong
+   7  the log was cut back or rewritten since it was last seen
   10  no such file, key, object or generation
-  11  another writer has the pack
-  13  the file exists already
+  11  another writer has the pack, storage or backup store
+  13  the file exists already, or a key is not as expected
+  14  the value is of another type
+  15  the configuration is wrong
   20  damaged, cut short, or something is missing
   21  not a pack, beyond a limit, or an unsafe path
   25  a later format: use a newer pefc
@@ -45,7 +63,10 @@ Exit codes:
         "  pefc append src.pefc src             a new generation: only changes are written\n",
         "  pefc diff src.pefc src               what changed on disk since then\n",
         "  pefc extract src.pefc -C /tmp/out    get everything back\n",
-        "  pefc verify src.pefc                 check every byte and every name\n\n",
+        "  pefc verify src.pefc                 check every byte and every name\n",
+        "  pefc put proofs/one one.lrat         store a value, as pefc.yaml says\n",
+        "  pefc get proofs/one                  get it back\n",
+        "  pefc backup run                      save all storages\n\n",
         exit_codes!(),
     ),
     propagate_version = true,
@@ -144,7 +165,10 @@ Examples:
 Examples:
   pefc verify proofs.pefc           everything is decoded, named and rebuilt
   pefc verify proofs.pefc --quick   stored bytes only: finds all damage by disk or network
-Exit code 4 says that the pack is intact; it does not say who made it.")]
+  pefc verify proofs.pefc --trust keys.txt             and who signed it
+  pefc verify proofs.pefc --trust keys.txt --known last.checkpoint
+Exit code 4 says that the pack is intact; it does not say who made it. Code 0 needs --trust, and that the
+newest commit is what was signed.")]
     Verify(VerifyArgs),
 
     /// Write all that is intact in a damaged pack to a new one
@@ -153,6 +177,152 @@ Example:
   pefc recover bad.pefc -o good.pefc
 The damaged file is only read. Contents whose paths are lost come back under lost+found/.")]
     Recover(RecoverArgs),
+
+    /// Make a key to sign with
+    #[command(after_help = "\
+Examples:
+  pefc keygen example.org/me -o me.key              a secret key, and me.key.pub for others
+  pefc keygen example.org/audit -o audit.key --cosigner
+The public key is one line: what others put into a trust file.")]
+    Keygen(KeygenArgs),
+
+    /// Sign a pack: its newest generation, and so everything in it
+    #[command(after_help = "\
+Examples:
+  pefc sign proofs.pefc --key me.key
+  pefc sign proofs.pefc --key me.key --cose                also for COSE receipts
+  pefc sign proofs.pefc --key me.key --detached me.checkpoint
+  pefc sign proofs.pefc --detached text                    to be signed elsewhere:
+  ssh-keygen -Y sign -n pefc-checkpoint -f ~/.ssh/id_ed25519 text
+  pefc countersign proofs.pefc --import text.sig
+The signature is a C2SP signed note over the checkpoint. It is stored beside the log: nothing that is in
+the pack changes.")]
+    Sign(SignArgs),
+
+    /// Show who must sign a log, or change it
+    #[command(after_help = "\
+Examples:
+  pefc signers proofs.pefc                                       who must sign
+  pefc signers proofs.pefc --set new.key.pub --sign old.key      the old one hands over
+  pefc signers proofs.pefc --set new.key.pub --revoke old.key.pub --last-good 1200 --sign old.key
+Whoever trusts the old signers follows the change, if the seal after it is signed by them.")]
+    Signers(SignersArgs),
+
+    /// Verify a pack and vouch for it, or add signatures that were made elsewhere
+    #[command(after_help = "\
+Examples:
+  pefc countersign proofs.pefc --key audit.key --trust signer.pub
+  pefc countersign proofs.pefc --import me.checkpoint")]
+    Countersign(CountersignArgs),
+
+    /// Write a proof about a signed pack, in one small file
+    #[command(after_help = "\
+Examples:
+  pefc prove proofs.pefc sat/php-10.lrat -o php.proof     it was recorded
+  pefc prove proofs.pefc sat/php-10.lrat --live           it is what that key has now
+  pefc prove proofs.pefc sat/php-11.lrat --absent         there is no such key
+  pefc prove proofs.pefc --all-under sat/                 all keys there, and no other
+  pefc prove proofs.pefc big.drat --range 1000..2000      a part of it, with its bytes
+  pefc prove proofs.pefc --since 1200                     the log only grew since that size
+No key is needed: the signatures are those in the pack.")]
+    Prove(ProveArgs),
+
+    /// Check a proof, without the pack
+    #[command(after_help = "\
+Examples:
+  pefc check php.proof --trust keys.txt
+  pefc check php.proof php-10.lrat --trust keys.txt       and that this file is what it is about
+  pefc check new.consistency --trust keys.txt --known old.checkpoint
+Exit code 0: proven. 5: proven that it is absent. 4: nobody who is trusted has signed. 6: wrong.")]
+    Check(CheckArgs),
+
+    /// Sign a statement about a content, or the pack, and store it in the pack
+    #[command(after_help = "\
+Examples:
+  pefc attest proofs.pefc sat/php-10.lrat --predicate-type https://in-toto.io/attestation/test-result/v0.1 \\
+       --predicate result.json --key me.key
+  pefc attest proofs.pefc --predicate-type https://slsa.dev/provenance/v1 --predicate p.json --key me.key
+It is an in-toto Statement v1 in a DSSE envelope, stored under its subject in the system space.")]
+    Attest(AttestArgs),
+
+    /// Show the statements in a pack, and who signed them
+    #[command(after_help = "\
+Examples:
+  pefc statements proofs.pefc --trust keys.txt
+  pefc statements proofs.pefc sat/php-10.lrat --trust keys.txt --json
+  pefc statements proofs.pefc --export DIR       each as a .dsse.json file
+Exit code 4: one at least is signed by nobody who is trusted.")]
+    Statements(StatementsArgs),
+    /// Store a value under a key
+    #[command(after_help = "\
+Examples:
+  pefc put proofs/one one.lrat            a file
+  make proof | pefc put proofs/two        standard input
+  echo '{\"n\": 7}' | pefc put state/n --value
+  pefc put lock/host me.txt --new         only if nobody was faster (else exit code 13)")]
+    Put(PutArgs),
+
+    /// Print the value of a key
+    #[command(after_help = "\
+Examples:
+  pefc get proofs/one > one.lrat
+  pefc get state/n --value                a typed value, as JSON
+  pefc get proofs/one --storage cache
+Exit code 10 if the key is not there, 20 if its value is damaged.")]
+    Get(GetArgs),
+
+    /// Delete keys
+    Rm(RmArgs),
+
+    /// List the keys of a storage
+    #[command(after_help = "\
+Examples:
+  pefc keys                               all keys of the default storage
+  pefc keys proofs/ -l                    size, time, content name and key
+  pefc keys --json | jq -r .key")]
+    Keys(KeysArgs),
+
+    /// Show what a key stands for, or how storages and backups are
+    #[command(after_help = "\
+Examples:
+  pefc stat                               every storage, the content store, backups
+  pefc stat proofs/one                    one key
+  pefc stat --prometheus > /var/lib/node_exporter/pefc.prom")]
+    Stat(StatArgs),
+
+    /// Remove contents that no key stands for any more
+    Gc(GcArgs),
+
+    /// Lay out packs and storages anew: smaller, with one index, without what nothing names
+    #[command(after_help = "\
+Examples:
+  pefc compact proofs.pefc            one pack; its log, roots and signatures stay
+  pefc compact state.pefc --rebase    what is live, in a new log: old values go
+  pefc compact                        the packs and the content store of the configuration
+The new file takes the place of the old one when it is whole. There must be room for both.")]
+    Compact(CompactArgs),
+
+    /// Make, list, verify, restore and prune backups
+    #[command(after_help = "\
+Examples:
+  pefc backup run                         now
+  pefc backup run --if-due                from a timer: only if the schedule says so
+  pefc backup list
+  pefc backup verify latest
+  pefc backup restore latest --storage file --key proofs/one
+  pefc backup prune --dry-run             what would go, and why")]
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
+
+    /// Check the configuration of storages and backups, or show what it means
+    #[command(after_help = "\
+Examples:
+  pefc config --check                    is ./pefc.yaml right?
+  pefc config --show --config my.yaml    with every default, variable and path filled in
+  pefc config --defaults > pefc.yaml     one to begin with")]
+    Config(ConfigArgs),
 
     /// Print completions for a shell
     #[command(after_help = "\
@@ -211,6 +381,10 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) time: Option<String>,
 
+    /// Sign the new generation with this secret key, in its own commit
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sign: Option<PathBuf>,
+
     /// How much content is compressed together, in KiB, about: more makes the pack smaller, less reads
     /// single files faster [default: 1024]
     #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u32).range(64..=8192))]
@@ -221,6 +395,18 @@ pub(crate) struct WriteArgs {
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) write: WriteArgs,
+
+    /// Name of the log in signatures, such as example.org/proofs [default: pefc/ and its nonce]
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) origin: String,
+
+    /// A verifier key, or a file with one, of who must sign this log (may be given again)
+    #[arg(long, value_name = "VKEY")]
+    pub(crate) signer: Vec<String>,
+
+    /// How many of them must sign
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "signer")]
+    pub(crate) threshold: u64,
 
     /// Replace an existing pack
     #[arg(long)]
@@ -396,8 +582,29 @@ pub(crate) struct VerifyArgs {
     pub(crate) pack: PathBuf,
 
     /// Check stored bytes only, at the speed of reading
-    #[arg(long)]
+    #[arg(long, conflicts_with = "trust")]
     pub(crate) quick: bool,
+
+    /// Whom to trust: a file with a verifier key a line, or a C2SP policy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trust: Option<PathBuf>,
+
+    /// Accept only the log of this name
+    #[arg(long, value_name = "NAME", requires = "trust")]
+    pub(crate) origin: Option<String>,
+
+    /// The map root that the newest generation must have
+    #[arg(long, value_name = "HEX")]
+    pub(crate) expect_root: Option<String>,
+
+    /// Neither hold the pack to the head of its log that was verified here before, nor remember this
+    /// one
+    #[arg(long, requires = "trust")]
+    pub(crate) no_memory: bool,
+
+    /// A checkpoint of this log that is known from before: it must have grown from there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) known: Option<PathBuf>,
 
     /// Threads [default: all cores]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]

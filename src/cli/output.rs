@@ -61,6 +61,7 @@ impl Output {
                 message: error.to_string(),
                 path: error.path().map(|path| path.display().to_string()),
                 rule: error.format().map(|format| format.rule.name()),
+                fault: error.fault().map(|fault| fault.name()),
                 offset: error.format().map(|format| format.offset),
                 hint: error.hint(),
             };
@@ -101,6 +102,8 @@ struct ErrorReport {
     message: String,
     path: Option<String>,
     rule: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<&'static str>,
     offset: Option<u64>,
     hint: Option<&'static str>,
 }

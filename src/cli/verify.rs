@@ -2,11 +2,17 @@
 
 use super::args::{RecoverArgs, VerifyArgs};
 use super::output::{JsonKey, Output, count, hex, printable, size};
+use super::sign::{read_file, read_policy};
 use super::{Outcome, Result};
 use pefc::disk::{is_locked, is_same_file};
 use pefc::format::Rule;
-use pefc::{Pack, Problem, RecoverOptions, VerifyLevel, VerifyOptions, VerifyReport, WriteOptions};
+use pefc::proof::{Checkpoint, Note};
+use pefc::{
+    Authenticated, Error, ErrorKind, Pack, Problem, RecoverOptions, VerifyLevel, VerifyOptions,
+    VerifyReport, WriteOptions,
+};
 use serde::Serialize;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -17,6 +23,9 @@ const LINES_MAX: usize = 20;
 struct JsonVerify<'a> {
     intact: bool,
     authenticated: bool,
+    signed_generation: Option<u64>,
+    origin: Option<String>,
+    signers: Vec<String>,
     level: &'static str,
     problems: Vec<JsonProblem<'a>>,
     lost_keys: Vec<JsonKey>,
@@ -65,12 +74,94 @@ pub(super) fn verify(args: &VerifyArgs, output: &mut Output) -> Result {
     // Asked only if the tail wants an explanation, since asking takes the lock for a moment.
     has_writer |= report.torn_bytes > 0 && is_locked(&args.pack);
     let is_torn = report.torn_bytes > 0 && !has_writer;
-    if output.json() {
-        output.object(&json(&report, has_writer))?;
-    } else {
-        print(args, &report, has_writer, output)?;
+    let is_intact = report.is_intact() && !is_torn;
+    let mut report = report;
+    // Signatures say something of a pack that is what it claims to be, and of no other.
+    let trusted = match (&args.trust, is_intact) {
+        (Some(trust), true) => Some(authenticate(args, trust, &pack)?),
+        _ => None,
+    };
+    if trusted.is_some() {
+        report.not_checked.retain(|what| !what.starts_with("authenticity"));
     }
-    Ok(if report.is_intact() && !is_torn { Outcome::NotAuthenticated } else { Outcome::Damaged })
+    let authenticated = trusted.as_ref().is_some_and(|trusted| trusted.is_newest);
+    if output.json() {
+        let signed = trusted.as_ref();
+        let signers = signed.map(|found| found.trusted.signers.iter().map(|s| s.name.clone()));
+        output.object(&JsonVerify {
+            authenticated,
+            signed_generation: signed.map(|found| found.generation.number),
+            origin: signed.map(|found| found.trusted.checkpoint.origin.clone()),
+            signers: signers.map_or_else(Vec::new, Iterator::collect),
+            ..json(&report, has_writer)
+        })?;
+    } else {
+        print(args, &report, has_writer, authenticated, output)?;
+        if let Some(found) = &trusted {
+            print_trust(found, output)?;
+        }
+    }
+    if is_intact {
+        expected(args, &pack)?;
+    }
+    if let (Some(found), false) = (&trusted, args.no_memory) {
+        super::known::check(&pack, &found.trusted.checkpoint, output)?;
+    }
+    Ok(match (is_intact, authenticated) {
+        (true, true) => Outcome::Done,
+        (true, false) => Outcome::NotAuthenticated,
+        (false, _) => Outcome::Damaged,
+    })
+}
+
+fn authenticate(args: &VerifyArgs, trust: &Path, pack: &Pack) -> Result<Authenticated> {
+    let policy = read_policy(trust, args.origin.as_deref())?;
+    let found = pack.authenticate(&policy).map_err(|error| match error.kind() {
+        ErrorKind::Untrusted => error.hinting(
+            "it is intact, but not signed by whom you trust; `pefc log` shows its generations",
+        ),
+        _ => error,
+    });
+    Ok(found?)
+}
+
+fn print_trust(found: &Authenticated, output: &mut Output) -> Result<()> {
+    let checkpoint = &found.trusted.checkpoint;
+    let number = found.generation.number;
+    for signer in &found.trusted.signers {
+        let time = signer.time_s.map_or_else(String::new, |time| format!(", seen at {time}"));
+        output.note(&format!("generation {number} signed by {}{time}", signer.name))?;
+    }
+    output.note(&format!("as log {} at size {}", checkpoint.origin, checkpoint.head.size))?;
+    if !found.is_newest {
+        output.line(&format!(
+            "what follows generation {number} is signed by nobody who is trusted"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Holds the pack to what is known of it from elsewhere.
+fn expected(args: &VerifyArgs, pack: &Pack) -> Result<()> {
+    if let Some(root) = &args.expect_root {
+        let found = pack.newest_generation()?.map(|generation| hex(&generation.map_root));
+        if found.as_deref() != Some(root.to_ascii_lowercase().as_str()) {
+            let found = found.as_deref().unwrap_or("none");
+            let what = format!("the map root is {found}, not {root}");
+            let error = Error::new(ErrorKind::Rollback, what).at(&args.pack);
+            return Err(error.hinting("`pefc diff` shows what changed").into());
+        }
+    }
+    if let Some(known) = &args.known {
+        let bytes = read_file(known)?;
+        let text = match Note::parse(&bytes) {
+            Ok(note) => note.text().to_owned(),
+            Err(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        };
+        let old = Checkpoint::parse(&text).map_err(|error| Error::from(error).at(known))?;
+        pack.check_known(&old.head)?;
+    }
+    Ok(())
 }
 
 fn json(report: &VerifyReport, has_writer: bool) -> JsonVerify<'_> {
@@ -79,6 +170,9 @@ fn json(report: &VerifyReport, has_writer: bool) -> JsonVerify<'_> {
     JsonVerify {
         intact: report.is_intact(),
         authenticated: false,
+        signed_generation: None,
+        origin: None,
+        signers: Vec::new(),
         level: if report.level == VerifyLevel::Quick { "quick" } else { "full" },
         problems: report
             .problems
@@ -110,6 +204,7 @@ fn print(
     args: &VerifyArgs,
     report: &VerifyReport,
     has_writer: bool,
+    authenticated: bool,
     output: &mut Output,
 ) -> Result<()> {
     let path = args.pack.display();
@@ -175,7 +270,8 @@ fn print(
         output.note("next: append to the pack, which cuts them off, or restore another copy")?;
     } else if report.is_intact() {
         let what = if report.level == VerifyLevel::Full { "" } else { "stored bytes " };
-        output.line(&format!("{path}: {what}intact, not authenticated"))?;
+        let signed = if authenticated { "intact, signed" } else { "intact, not authenticated" };
+        output.line(&format!("{path}: {what}{signed}"))?;
     } else {
         let problems = if fold_missing { others } else { report.problems.len() };
         let problems = count(problems as u64, "problem");

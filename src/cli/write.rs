@@ -5,7 +5,7 @@ use super::output::{Output, count, hex, printable, ratio, size};
 use super::{Outcome, Result, read, stdin::Stdin};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use pefc::archive::{AddOptions, AddReport, OwnerRecording, RecordOptions, Source};
-use pefc::{Error, ErrorKind, WriteOptions, WriteStats, Writer};
+use pefc::{Error, ErrorKind, SealSigner, Signers, WriteOptions, WriteStats, Writer};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,12 @@ pub(super) fn create(
     output: &mut Output,
     cancelled: &Arc<AtomicBool>,
 ) -> Result {
-    let options = WriteOptions { replace: args.force, ..write_options(&args.write)? };
+    let options = WriteOptions {
+        replace: args.force,
+        origin: args.origin.clone(),
+        signers: signers(args)?,
+        ..write_options(&args.write)?
+    };
     let writer = Writer::create(&args.write.pack, options).map_err(|error| match error.kind() {
         ErrorKind::NotFound => error.hinting("make the directory first, or choose another path"),
         ErrorKind::AlreadyExists if !args.write.pack.is_dir() => {
@@ -38,6 +43,13 @@ pub(super) fn append(
 ) -> Result {
     let writer = Writer::append(&args.write.pack, write_options(&args.write)?)?;
     fill(&args.write, Some(args), writer, output, cancelled)
+}
+
+/// Who must sign a new log.
+fn signers(args: &CreateArgs) -> Result<Signers> {
+    let keys = super::sign::verifier_keys(&args.signer)?;
+    let threshold = if keys.is_empty() { 0 } else { args.threshold };
+    Ok(Signers { threshold, keys, revoked: Vec::new() })
 }
 
 /// The time that everybody who builds reproducibly agrees on.
@@ -60,6 +72,10 @@ fn source_date_epoch() -> Result<Option<u64>> {
 fn write_options(args: &WriteArgs) -> Result<WriteOptions> {
     let mut options =
         WriteOptions { level: args.level, sha256: args.sha256, ..WriteOptions::default() };
+    if let Some(key) = &args.sign {
+        let key: Arc<dyn SealSigner> = Arc::new(super::sign::read_key(key)?);
+        options.signer = Some(key);
+    }
     if let Some(threads) = args.threads {
         options.threads = threads.into();
     }

@@ -26,6 +26,11 @@ impl Vfs for RealFs {
         open(fs::OpenOptions::new().read(true).write(true).create_new(true), path)
     }
 
+    fn create_secret(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        open(fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600), path)
+    }
+
     #[cfg(target_os = "linux")]
     fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -90,7 +95,7 @@ fn open(options: &mut fs::OpenOptions, path: &Path) -> io::Result<Arc<dyn File>>
     }
     if !kind.is_file() && !kind.is_block_device() {
         let what = "neither a regular file nor a block device";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        return Err(io::Error::new(io::ErrorKind::NotSeekable, what));
     }
     Ok(Arc::new(RealFile::new(file)))
 }
@@ -192,6 +197,15 @@ impl File for RealFile {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Makes a directory of the user's own, and those above it that are missing.
+///
+/// # Errors
+/// Those of the system.
+pub fn create_dirs(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Whether a page of the file may fail to arrive: then a map would die where a read would err.

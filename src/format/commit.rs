@@ -1,6 +1,7 @@
 //! Commit: the payload of a `commit` frame, which makes everything before it part of the pack.
 //! A commit with sections, or with the flag of one, is a *footer*: it ends its segment.
 
+use super::frame::FrameKind;
 use super::{Check, EntryPlace, FormatError, Locator, Result, Rule, array, u64_at};
 use crate::hash::Hash;
 
@@ -33,11 +34,13 @@ const FLAG_FOOTER: u8 = 1;
 /// An index section of a footer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
-    /// What the section is: the number of its frame's kind. Unknown ones are ignored.
+    /// What the section is: the number of its frame's kind. Unknown ones are ignored. The row of
+    /// `signatures` is no index: it names the newest frame of signatures, anywhere below.
     pub kind: u64,
     /// File offset of its frame.
     pub frame_offset: u64,
-    /// BLAKE3 of the section's head (count, parameter and page table).
+    /// BLAKE3 of the section's head (count, parameter and page table); of a signatures frame, of its
+    /// payload.
     pub head_hash: Hash,
 }
 
@@ -49,8 +52,23 @@ pub struct Footer {
     pub covers_from: u64,
     /// File offset of the footer whose index continues below `covers_from`, 0 if none does.
     pub next_unit: u64,
-    /// Index sections; none in a unit so small that it is scanned.
+    /// Sections; no index in a unit so small that it is scanned.
     pub sections: Vec<Section>,
+}
+
+impl Footer {
+    /// Whether the unit has an index, and is not scanned.
+    #[must_use]
+    pub fn is_indexed(&self) -> bool {
+        let index = [FrameKind::ObjectIndex, FrameKind::KeyDirectory];
+        index.into_iter().any(|kind| self.section(kind).is_some())
+    }
+
+    /// The row of a kind.
+    #[must_use]
+    pub fn section(&self, kind: FrameKind) -> Option<&Section> {
+        self.sections.iter().find(|row| row.kind == u64::from(kind.number()))
+    }
 }
 
 /// A commit.

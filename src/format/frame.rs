@@ -29,6 +29,8 @@ pub enum FrameKind {
     KeyDirectory,
     /// A commit; with sections, a footer.
     Commit,
+    /// Signatures of the log at its seals.
+    Signatures,
     /// A kind that a reader may skip (128 and above).
     Skippable(u8),
 }
@@ -47,6 +49,7 @@ impl FrameKind {
             Self::ObjectIndex => 7,
             Self::KeyDirectory => 8,
             Self::Commit => 9,
+            Self::Signatures => 10,
             Self::Skippable(number) => number,
         }
     }
@@ -64,12 +67,13 @@ impl FrameKind {
             Self::ObjectIndex => "object-index",
             Self::KeyDirectory => "key-directory",
             Self::Commit => "commit",
+            Self::Signatures => "signatures",
             Self::Skippable(_) => "unknown",
         }
     }
 
     /// Every kind that is defined, in the order of the numbers.
-    pub const DEFINED: [Self; 9] = [
+    pub const DEFINED: [Self; 10] = [
         Self::Objects,
         Self::Records,
         Self::Lists,
@@ -79,6 +83,7 @@ impl FrameKind {
         Self::ObjectIndex,
         Self::KeyDirectory,
         Self::Commit,
+        Self::Signatures,
     ];
 
     fn from_number(number: u8) -> Option<Self> {
@@ -97,9 +102,11 @@ impl FrameKind {
             Self::Dictionary | Self::Entries | Self::Keys => {
                 matches!(codec, Codec::Raw | Codec::Zstd)
             }
-            Self::Lists | Self::ObjectIndex | Self::KeyDirectory | Self::Commit => {
-                matches!(codec, Codec::Raw)
-            }
+            Self::Lists
+            | Self::ObjectIndex
+            | Self::KeyDirectory
+            | Self::Commit
+            | Self::Signatures => matches!(codec, Codec::Raw),
             Self::Skippable(_) => true,
         }
     }
@@ -227,7 +234,7 @@ impl FrameHeader {
             return fault(Rule::HeaderCheck, CHECK_AT);
         }
         let Some(kind) = FrameKind::from_number(bytes[KIND_AT]) else {
-            return numbers(Rule::FrameKind, KIND_AT, bytes[KIND_AT].into(), 9);
+            return numbers(Rule::FrameKind, KIND_AT, bytes[KIND_AT].into(), 10);
         };
         let codec = Codec::ALL.into_iter().find(|codec| *codec as u8 == bytes[CODEC_AT]);
         let Some(codec) = codec.filter(|codec| kind.allows(*codec)) else {

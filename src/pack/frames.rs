@@ -290,6 +290,7 @@ impl Pack {
             FrameKind::ObjectIndex
             | FrameKind::KeyDirectory
             | FrameKind::Commit
+            | FrameKind::Signatures
             | FrameKind::Skippable(_) => return Err(FormatError::new(Rule::Index, offset).into()),
         };
         drop(body);

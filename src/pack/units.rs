@@ -316,13 +316,11 @@ pub(super) fn open_units(bytes: &Arc<dyn ReadAt>, committed: &Committed) -> Resu
 pub(super) fn open_unit(bytes: &Arc<dyn ReadAt>, commit: &Commit) -> Result<Unit> {
     let fault = FormatError::new(Rule::Commit, commit.frame_offset);
     let footer = commit.footer.as_ref().ok_or(fault)?;
-    if footer.sections.is_empty() {
+    if !footer.is_indexed() {
         return Ok(Unit::Scanned(Arc::new(scan(&**bytes, footer.covers_from, commit)?)));
     }
-    let section = |kind: FrameKind| {
-        let row = footer.sections.iter().find(|row| row.kind == u64::from(kind.number()));
-        row.map(|row| Section::open(bytes, row)).transpose()
-    };
+    let section =
+        |kind: FrameKind| footer.section(kind).map(|row| Section::open(bytes, row)).transpose();
     Ok(Unit::Indexed(Arc::new(Indexed {
         objects: section(FrameKind::ObjectIndex)?.map(ObjectIndex::new),
         keys: section(FrameKind::KeyDirectory)?.map(KeyDirectory::new),

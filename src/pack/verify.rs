@@ -2,6 +2,7 @@
 
 mod index;
 mod log;
+mod signatures;
 
 use super::frames::Item;
 use super::units::{self, Stored, place_of};
@@ -270,6 +271,7 @@ impl Pack {
                 report.lost_keys.push((*space, key.to_vec()));
             }
         }
+        report.problems.extend(signatures::verify(self, layout, &log.sealed));
         let built = index::verify(self, layout, &rows, &unreadable, &log.events);
         report.checked.index_count = built.count;
         report.problems.extend(built.problems);

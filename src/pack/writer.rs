@@ -8,17 +8,22 @@ mod live;
 mod objects;
 mod out;
 mod pool;
+mod replay;
+mod sign;
 mod similar;
 mod turn;
 
 use super::key::Key;
+use super::signatures::derived_nonce;
 use super::units::Unit;
 use super::{OpenOptions, Pack};
 use crate::chunk::WHOLE_BYTES_MAX;
 use crate::compress::LEVEL_DEFAULT;
-use crate::disk::{FileBytes, Latched, LockError, Machine, parent_dir};
+use crate::disk::{File, FileBytes, Latched, LockError, Machine, parent_dir};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::commit::Section;
 use crate::format::entry::{Attributes, Content, Delete, Entry, Genesis, Put, RawPairs};
+use crate::format::frame::FrameKind;
 use crate::format::index::ObjectRow;
 use crate::format::segment::Layout;
 use crate::format::{ENTRY_BYTES_MAX, EntryPlace, TAIL_BYTES_MAX};
@@ -28,9 +33,12 @@ use crate::tree::{Frontier, Node, sha256};
 use intake::Intake;
 pub(crate) use live::LiveMap;
 use live::Overlay;
+pub(in crate::pack) use live::SealedMap;
 use out::{OpenSegment, Out};
 use pool::Pool;
+pub(in crate::pack) use replay::Replay;
 use sha2::{Digest, Sha256};
+pub use sign::{SealSigner, Signers};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -40,9 +48,8 @@ use std::sync::Arc;
 /// Body of a frame of records, about.
 const RECORDS_FRAME_BYTES: usize = 64 << 10;
 
-/// Context of the nonce of a log that is sealed before it is ever committed: a function of what it
-/// holds, so that the same input gives the same pack.
-const NONCE_CONTEXT: &str = "pefc 2026-11 genesis nonce";
+/// How often in a row another file may take the name of a pack that is being locked.
+const REPLACED_MAX: usize = 16;
 
 /// How to write a pack.
 #[derive(Debug, Clone)]
@@ -67,6 +74,10 @@ pub struct WriteOptions {
     pub time_s: Option<u64>,
     /// Name of a new log in checkpoints; empty for one made of its nonce.
     pub origin: String,
+    /// Who must sign a new log; none by default.
+    pub signers: Signers,
+    /// Signs every seal that this writer makes, in the commit of the seal.
+    pub signer: Option<Arc<dyn SealSigner>>,
     /// Whether [`Writer::create`] may replace an existing file.
     pub replace: bool,
     /// A commit also writes an index once so many bytes were committed without one: less is faster
@@ -86,6 +97,8 @@ impl Default for WriteOptions {
             sha256: false,
             time_s: None,
             origin: String::new(),
+            signers: Signers::default(),
+            signer: None,
             replace: false,
             tail_bytes_max: TAIL_BYTES_MAX,
         }
@@ -132,6 +145,8 @@ pub struct Writer {
     path: PathBuf,
     /// The name that a new pack has until its first commit.
     temporary: Option<PathBuf>,
+    /// Whether a new pack keeps its temporary name, and need not be on disk, until it is released.
+    held: bool,
     out: Out,
     pool: Pool,
     intake: Intake,
@@ -142,6 +157,12 @@ pub struct Writer {
     overlay: Overlay,
     /// Entries of the next commit by space and key.
     staged: BTreeMap<Vec<u8>, Staged>,
+    /// Changes of signers of the next commit.
+    signer_entries: Vec<Vec<u8>>,
+    /// The genesis that this writer wrote.
+    genesis: Option<Vec<u8>>,
+    /// The newest frame of signatures.
+    signatures: Option<Section>,
     /// Names of objects that this writer has stored since `base` was opened.
     known: HashSet<Hash>,
     /// Objects in frames since the last footer.
@@ -167,6 +188,13 @@ pub struct Writer {
     stats: WriteStats,
 }
 
+/// A seal that is about to be written.
+#[derive(Debug)]
+struct Sealing {
+    map: SealedMap,
+    entry: Vec<u8>,
+}
+
 #[derive(Debug)]
 enum Staged {
     Put(Vec<u8>),
@@ -181,6 +209,7 @@ impl Writer {
     /// [`ErrorKind::AlreadyExists`] unless [`WriteOptions::replace`] is set, [`ErrorKind::ReadOnly`],
     /// [`ErrorKind::NoSpace`].
     pub fn create(path: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
+        options.signers.check()?;
         let path = path.as_ref().to_owned();
         let vfs = Arc::clone(&options.machine.vfs);
         match vfs.open_read(&path) {
@@ -238,12 +267,7 @@ impl Writer {
     pub fn append(path: impl AsRef<Path>, options: WriteOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
         let opening = |source| Error::opening("opening the pack for writing", &path, source);
-        let file = options.machine.vfs.open_write(&path).map_err(opening)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(LockError::Held(holder)) => return Err(Error::locked(&path, holder)),
-            Err(LockError::Io(error)) => return Err(opening(error)),
-        }
+        let file = lock_for_writing(&path, &options.machine).map_err(|error| error.at(&path))?;
         // After the lock, so that nobody appends in between.
         let bytes = FileBytes::new(Arc::clone(&file), false).map_err(opening)?;
         let committed = find_committed(&bytes).map_err(|error| Error::from(error).at(&path))?;
@@ -279,10 +303,14 @@ impl Writer {
             options,
             path,
             temporary: None,
+            held: false,
             out,
             base: None,
             overlay: Overlay::new(),
             staged: BTreeMap::new(),
+            signer_entries: Vec::new(),
+            genesis: None,
+            signatures: None,
             known: HashSet::new(),
             rows: Vec::new(),
             segment_has_commits: false,
@@ -319,6 +347,8 @@ impl Writer {
             Some(footer) => footer.frame_offset,
             None => 0,
         };
+        let footer = committed.footer.as_ref().and_then(|commit| commit.footer.as_ref());
+        self.signatures = footer.and_then(|footer| footer.section(FrameKind::Signatures)).copied();
         self.segment_has_commits = !committed.tail.is_empty() || last.footer.is_none();
         let base = self.open_base()?;
         if let Some(generation) = base.newest_generation()? {
@@ -621,6 +651,7 @@ impl Writer {
             random.map_err(|error| Error::io("random bytes", &self.path, error))?;
             run.push(self.genesis(nonce));
         }
+        run.append(&mut self.signer_entries);
         self.finish_commit(run, None, false)
     }
 
@@ -637,22 +668,19 @@ impl Writer {
         let map = self.live_map()?;
         let mut run = Vec::new();
         if self.frontier.size() == 0 {
-            let mut nonce = [0; 16];
-            blake3::Hasher::new_derive_key(NONCE_CONTEXT)
-                .update(&map.root)
-                .finalize_xof()
-                .fill(&mut nonce);
-            run.push(self.genesis(nonce));
+            run.push(self.genesis(derived_nonce(&map.root)));
         }
-        self.finish_commit(run, Some(&map), false)
+        run.append(&mut self.signer_entries);
+        let entry = self.seal_entry(&map);
+        self.finish_commit(run, Some(Sealing { map, entry }), false)
     }
 
     fn genesis(&self, nonce: [u8; 16]) -> Vec<u8> {
         let genesis = Genesis {
             origin: Cow::Borrowed(&self.options.origin),
             nonce,
-            threshold: 0,
-            vkeys: Vec::new(),
+            threshold: self.options.signers.threshold,
+            vkeys: self.options.signers.vkeys(),
             params: RawPairs::default(),
         };
         Entry::Genesis(genesis).encode()
@@ -720,6 +748,25 @@ impl Drop for Writer {
             let _ = self.out.file().set_len(self.committed_end);
         }
     }
+}
+
+/// Opens the file at `path` and takes its lock. Compacting gives the name to another file: who had
+/// opened the old one before takes the new one.
+pub(super) fn lock_for_writing(path: &Path, machine: &Machine) -> Result<Arc<dyn File>> {
+    let opening = |source| Error::opening("opening the pack for writing", path, source);
+    for _ in 0..REPLACED_MAX {
+        let file = machine.vfs.open_write(path).map_err(opening)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(LockError::Held(holder)) => return Err(Error::locked(path, holder)),
+            Err(LockError::Io(error)) => return Err(opening(error)),
+        }
+        if file.has_name(path).map_err(opening)? {
+            return Ok(file);
+        }
+    }
+    let what = "another file takes the name of the pack again and again";
+    Err(Error::new(ErrorKind::Locked, what).at(path))
 }
 
 /// The segment that the last commit left open, if it did.

@@ -27,11 +27,13 @@ pub struct FileRefsOptions {
     pub machine: Machine,
     /// How long a writer waits for another one, in milliseconds.
     pub wait_ms: u64,
+    /// Whether to make a directory of refs where there is none.
+    pub create: bool,
 }
 
 impl Default for FileRefsOptions {
     fn default() -> Self {
-        Self { machine: Machine::real(), wait_ms: WAIT_MS_DEFAULT }
+        Self { machine: Machine::real(), wait_ms: WAIT_MS_DEFAULT, create: true }
     }
 }
 
@@ -60,10 +62,10 @@ struct Locked<'a> {
 }
 
 impl FileRefs {
-    /// Opens the refs in `dir`; makes the directory if it is not there.
+    /// Opens the refs in `dir`; with [`FileRefsOptions::create`] makes them if they are not there.
     ///
     /// # Errors
-    /// [`ErrorKind::ReadOnly`] where it can't be made, [`ErrorKind::Unsupported`] if a later version
+    /// [`ErrorKind::NotFound`] if there are none, [`ErrorKind::ReadOnly`] where it can't be made, [`ErrorKind::Unsupported`] if a later version
     /// made it, [`ErrorKind::Corrupt`] if it holds something else.
     pub fn open(dir: impl AsRef<Path>, options: FileRefsOptions) -> Result<Self> {
         let dir = dir.as_ref().to_owned();
@@ -71,6 +73,9 @@ impl FileRefs {
         let marker = refs.dir.join("REFS");
         let found = match refs.read_small(&marker)? {
             Some(found) => found,
+            None if !refs.options.create => {
+                return Err(Error::new(ErrorKind::NotFound, "there are no refs").at(&refs.dir));
+            }
             None => {
                 refs.create(&marker)?;
                 MARKER.as_bytes().to_vec()

@@ -38,11 +38,13 @@ pub struct SqliteOptions {
     pub machine: Machine,
     /// How long a writer waits for another one, in milliseconds.
     pub wait_ms: u64,
+    /// Whether to make a database, and the schema in it, where there is none.
+    pub create: bool,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { machine: Machine::real(), wait_ms: WAIT_MS_DEFAULT }
+        Self { machine: Machine::real(), wait_ms: WAIT_MS_DEFAULT, create: true }
     }
 }
 
@@ -59,19 +61,27 @@ pub struct SqliteRefs {
 }
 
 impl SqliteRefs {
-    /// Opens the database at `path`; makes it, and its directory, if it is not there.
+    /// Opens the database at `path`; with [`SqliteOptions::create`] makes it, and its directory, if
+    /// it is not there.
     ///
     /// # Errors
+    /// [`ErrorKind::NotFound`] if it is not there or holds no refs,
     /// [`ErrorKind::NotADatabase`] for a file that is none or belongs to another program,
     /// [`ErrorKind::Unsupported`] for one of a later version, [`ErrorKind::Locked`],
     /// [`ErrorKind::ReadOnly`], [`ErrorKind::Corrupt`].
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        let dir = crate::disk::parent_dir(&path);
-        let made = options.machine.vfs.create_dir_all(&dir);
-        made.map_err(|error| Error::io("creating the directory", &dir, error))?;
+        let vfs = &options.machine.vfs;
+        if options.create {
+            let dir = crate::disk::parent_dir(&path);
+            let made = vfs.create_dir_all(&dir);
+            made.map_err(|error| Error::io("creating the directory", &dir, error))?;
+        } else {
+            vfs.open_read(&path)
+                .map_err(|error| Error::io("opening the database", &path, error))?;
+        }
         let mut writer = connect(&path, options.wait_ms)?;
-        schema::prepare(&mut writer).map_err(|error| error.into_error(&path))?;
+        schema::prepare(&mut writer, options.create).map_err(|error| error.into_error(&path))?;
         let readers = Mutex::new(Vec::new());
         Ok(Self { path, options, writer: Mutex::new(writer), readers })
     }

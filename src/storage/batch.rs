@@ -71,10 +71,23 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     /// As [`Batch::store`]; an error of `content` is [`ErrorKind::Io`].
-    pub fn store_stream(&mut self, key: impl AsRef<[u8]>, mut content: impl Read) -> Result<Hash> {
+    pub fn store_stream(&mut self, key: impl AsRef<[u8]>, content: impl Read) -> Result<Hash> {
+        self.store_stream_if(key, content, Expect::Any)
+    }
+
+    /// The same, but the whole batch is refused unless the key is as expected when it is committed.
+    ///
+    /// # Errors
+    /// As [`Batch::store_stream`].
+    pub fn store_stream_if(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        mut content: impl Read,
+        expect: Expect,
+    ) -> Result<Hash> {
         check_key(key.as_ref())?;
         let content = self.transaction.put_stream(&mut content)?;
-        self.set(key.as_ref(), content.name, content.len, Expect::Any);
+        self.set(key.as_ref(), content.name, content.len, expect);
         Ok(content.name)
     }
 

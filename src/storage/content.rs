@@ -108,6 +108,37 @@ fn root(kind: &str, path: &Path) -> Result<Root> {
     }
 }
 
+/// Gives every content that the refs of a registered root name: what [`ContentStore::collect`] asks
+/// its `mark` for.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if the refs are not where they were registered: they are never made anew
+/// here, since a collection would take that for "nothing is needed". [`ErrorKind::Unsupported`] for
+/// a root of a kind that this program does not know. All errors of reading refs.
+pub fn mark_root(root: &Root, machine: &Machine, mark: &mut dyn FnMut(Hash)) -> Result<()> {
+    let mut mark_all = |refs: &dyn RefStore| {
+        refs.scan(b"", None).try_for_each(|found| found.map(|(_, value)| mark(value.name)))
+    };
+    let machine = machine.clone();
+    match root.kind() {
+        FILE_ROOT => {
+            let options = FileRefsOptions { machine, create: false, ..Default::default() };
+            mark_all(&FileRefs::open(root.location(), options)?)
+        }
+        #[cfg(feature = "sqlite")]
+        DATABASE_ROOT => {
+            let options = SqliteOptions { machine, create: false, ..Default::default() };
+            mark_all(&SqliteRefs::open(root.location(), options)?)
+        }
+        other => {
+            let what = format!("refs of the kind \"{other}\" at {} can't be read", root.location());
+            Err(Error::new(ErrorKind::Unsupported, what).hinting(
+                "use a pefc that knows them, or unregister them: nothing is collected without them",
+            ))
+        }
+    }
+}
+
 impl<R: RefStore> ContentBackend<R> {
     /// The refs.
     pub fn refs(&self) -> &R {

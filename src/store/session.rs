@@ -192,6 +192,23 @@ impl Session {
         self.copy(&other.inner, name)
     }
 
+    /// Puts `content`, named `name`, though the store has it: what is there turned out to be damaged.
+    /// Says whether that was its name; if not, or if reading it failed, nothing refers to it.
+    ///
+    /// # Errors
+    /// As [`Session::put_stream`].
+    pub fn put_again(&mut self, name: &Hash, content: impl Read) -> Result<bool> {
+        if self.own_holds(name)? {
+            // A segment stores an object once: the whole copy goes into another one.
+            self.commit()?;
+            let (segment, writer) = new_segment(&self.inner)?;
+            if let Some(slot) = self.slot.as_mut() {
+                slot.segment = Some(OwnSegment { name: segment, writer });
+            }
+        }
+        Ok(self.writer()?.put_object_stream(content)?.name == *name)
+    }
+
     /// Makes everything that was put or kept so far durable: from now on refs may name it. At most
     /// one sync, and now and then two more for an index; none if nothing had to be written. More may
     /// be put and committed afterwards.

@@ -10,6 +10,7 @@ use pefc::format::index::{
 };
 use pefc::format::object::{Chunk, ChunkList, RecordRow, put_lengths};
 use pefc::format::segment::{Layout, SegmentHeader};
+use pefc::format::signature::{self, Signature, SignatureFormat};
 use pefc::format::{EntryPlace, Locator, check_of};
 use pefc::hash::GroupHasher;
 use pefc::tree::{Frontier, MapTree, Node, leaf_hash, sha256};
@@ -48,6 +49,8 @@ pub struct Forge {
     pub keys: BTreeMap<Vec<u8>, (EntryPlace, bool)>,
     pub pages: Vec<(ListedFrame, Vec<u8>)>,
     pub flags: u8,
+    /// The newest frame of signatures.
+    pub signed: Option<Section>,
     /// Before the check is computed.
     pub on_segment: Edit<Vec<u8>>,
     pub on_header: Edit<Vec<u8>>,
@@ -353,6 +356,29 @@ impl Forge {
         Section { kind: kind.number().into(), frame_offset, head_hash: head }
     }
 
+    /// Signatures with these values, of the log at its newest seal.
+    pub fn signatures(&mut self, values: &[&[u8]]) {
+        let log_size = self.log.size();
+        let item = |value: &&[u8]| Signature {
+            log_size,
+            origin: Cow::Borrowed(""),
+            format: SignatureFormat::Note,
+            value: Cow::Owned(value.to_vec()),
+        };
+        let items: Vec<Signature<'_>> = values.iter().map(item).collect();
+        let previous = self.signed.map_or(0, |row| row.frame_offset);
+        self.signatures_frame(previous, &items);
+    }
+
+    /// A frame of signatures that says what it is told.
+    pub fn signatures_frame(&mut self, previous: u64, items: &[Signature<'_>]) {
+        let body = signature::encode(previous, items);
+        let numbers = (body.len(), items.len());
+        let frame_offset = self.frame(FrameKind::Signatures, Codec::Raw, &[], &body, numbers);
+        let kind = FrameKind::Signatures.number().into();
+        self.signed = Some(Section { kind, frame_offset, head_hash: Hash::of(&body) });
+    }
+
     /// A footer with this index.
     pub fn finish(&mut self, index: Index) {
         let merged = index == Index::Merged;
@@ -391,6 +417,7 @@ impl Forge {
             let directory = self.section(FrameKind::KeyDirectory, directory);
             footer.sections = vec![objects, directory];
         }
+        footer.sections.extend(self.signed);
         self.commit(Some(footer));
     }
 

@@ -3,6 +3,7 @@
 
 use super::sim_fs::SimFs;
 use pefc::format::entry::{SPACE_PATH, SPACE_STORAGE, SPACE_SYSTEM};
+use pefc::format::signature::{Signature, SignatureFormat};
 use pefc::{Error, ErrorKind, Hash, Key, OpenOptions, Pack, Result, WriteOptions, Writer};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -76,6 +77,8 @@ pub enum Step {
     Delete(u8, Vec<u8>),
     Commit,
     Seal,
+    /// A signature of what was sealed last.
+    Sign,
     Finish,
     Drop,
 }
@@ -188,6 +191,17 @@ fn one_step(
         Step::Delete(space, key) => {
             let found = writer.delete(Key::new(*space, key.as_slice()))?;
             assert_eq!(found, keys.remove(&(*space, key.clone())).is_some());
+        }
+        Step::Sign => {
+            let signature = Signature {
+                log_size: writer.stats().log_size,
+                origin: "".into(),
+                format: SignatureFormat::Note,
+                value: b"signature"[..].into(),
+            };
+            log.states.push(Some(keys.clone()));
+            writer.add_signatures(&[signature])?;
+            log.acknowledge();
         }
         Step::Commit | Step::Seal => {
             log.states.push(Some(keys.clone()));

@@ -2,9 +2,10 @@
 
 use super::forge::{Forge, Index, content_of, del, genesis, list_of, put, put_of, zstd_rle};
 use pefc::Hash;
-use pefc::format::commit::Footer;
+use pefc::format::commit::{Footer, Section};
 use pefc::format::entry::{Attributes, Content, Entry, FileKind, FileTime, Keys};
 use pefc::format::frame::{Codec, FrameKind};
+use pefc::format::signature::{Signature, SignatureFormat};
 use pefc::format::{EntryPlace, Locator, Rule};
 use std::borrow::Cow;
 
@@ -159,7 +160,7 @@ fn golden() -> Vec<Vector> {
         ..Attributes::default()
     };
     let one = Some(content_of(b"one"));
-    let all: [(&str, &str, Vec<u8>); 15] = [
+    let all: [(&str, &str, Vec<u8>); 16] = [
         ("minimal", "three objects, created in one go by the library", minimal()),
         ("empty", "a genesis and the seal of nothing", {
             let mut f = Forge { flags: 1, ..Forge::default() };
@@ -172,6 +173,11 @@ fn golden() -> Vec<Vector> {
             let mut f = Forge::default();
             f.begin();
             f.commit(None);
+            f.bytes
+        }),
+        ("signed", "a seal signed in its own commit, then once more in a segment of signatures", {
+            let mut f = signed_pack();
+            sign_again(&mut f, |f| f.signatures(&[b"third"]));
             f.bytes
         }),
         ("indexed", "sections over one segment", pack(Index::Own, "end", |_| {})),
@@ -383,7 +389,7 @@ fn faults() -> Vec<(&'static str, Rule, &'static str, Vec<u8>)> {
         ("frame_magic", Rule::FrameMagic, "a frame without its magic", header(0, b"FRAM")),
         ("frame_check", Rule::HeaderCheck, "a flipped bit in the header", patched(Bare, |b| b[64 + 20] ^= 1)),
         ("frame_kind-0", Rule::FrameKind, "kind 0", header(4, b"\x00")),
-        ("frame_kind-10", Rule::FrameKind, "a critical kind that is not defined", header(4, b"\x0a")),
+        ("frame_kind-11", Rule::FrameKind, "a critical kind that is not defined", header(4, b"\x0b")),
         ("frame_codec", Rule::Codec, "codec 4", header(5, b"\x04")),
         ("frame_codec-of-kind", Rule::Codec, "objects with a dictionary", header(5, b"\x03")),
         ("frame_offset", Rule::Offset, "another offset", header(24, b"\x48")),
@@ -542,13 +548,14 @@ fn faults() -> Vec<(&'static str, Rule, &'static str, Vec<u8>)> {
             f.objects(&[b"later"]);
         })),
         ("tail_damage", Rule::StoredHash, "a flipped bit in a commit that two others follow", pack(Own, "end", |f| { let at = f.bytes.len() + 64 + 80; tail(f, 3); f.bytes[at] ^= 1; })),
-        ("tail_kind", Rule::FrameKind, "a critical kind that is not defined, in the tail", pack(Own, "end", |f| { tail(f, 1); f.frame(FrameKind::Skippable(10), Codec::Raw, &[], b"later", (5, 1)); f.commit(None); })),
+        ("tail_kind", Rule::FrameKind, "a critical kind that is not defined, in the tail", pack(Own, "end", |f| { tail(f, 1); f.frame(FrameKind::Skippable(11), Codec::Raw, &[], b"later", (5, 1)); f.commit(None); })),
         ("tail_version", Rule::Version, "a segment of a later version behind the last footer", pack(Own, "end", |f| { f.on_segment = Some(write_at(8, b"\x02")); tail(f, 1); })),
         ("tail_reserved", Rule::Reserved, "a reserved byte in a segment header behind the last footer", pack(Own, "end", |f| { f.on_segment = Some(write_at(11, b"\x01")); tail(f, 1); })),
         ("tail_codec", Rule::Codec, "codec 4 in the tail", pack(Own, "end", |f| { f.on_header = Some(write_at(5, b"\x04")); tail(f, 1); })),
         ("tail_feature", Rule::Feature, "a segment with an incompatible feature behind the last footer", pack(Own, "end", |f| { f.on_segment = Some(write_at(20, b"\x01")); tail(f, 1); })),
     ];
     all.extend(entries());
+    all.extend(signature_faults());
     all
 }
 
@@ -570,6 +577,131 @@ pub fn all() -> Vec<Vector> {
         bytes,
     }));
     all
+}
+
+/// The small pack with two signatures in the commit of its seal.
+fn signed_pack() -> Forge {
+    let mut f = Forge { flags: 1, ..Forge::default() };
+    f.begin();
+    f.objects(&CONTENTS);
+    f.add(genesis());
+    for (key, content) in ["a", "b", "c"].into_iter().zip(CONTENTS) {
+        f.add(put(key, content));
+    }
+    f.add_seal();
+    f.flush();
+    f.signatures(&[b"first", b"second"]);
+    f.finish(Index::Own);
+    f
+}
+
+/// A segment with what `more` writes, and a footer without index.
+fn sign_again(f: &mut Forge, more: impl FnOnce(&mut Forge)) {
+    f.begin();
+    more(f);
+    f.finish(Index::None);
+}
+
+/// Signatures that are wrong in one way.
+fn signature_faults() -> Vec<(&'static str, Rule, &'static str, Vec<u8>)> {
+    let again = |more: fn(&mut Forge)| {
+        let mut f = signed_pack();
+        sign_again(&mut f, more);
+        f.bytes
+    };
+    let item = |log_size: u64| Signature {
+        log_size,
+        origin: Cow::Borrowed(""),
+        format: SignatureFormat::Note,
+        value: Cow::Borrowed(b"third"),
+    };
+    let broken = |body: &[u8], rule: Rule, name: &'static str, comment: &'static str| {
+        let mut f = signed_pack();
+        let mut bytes = f.signed.map_or(0, |row| row.frame_offset).to_le_bytes().to_vec();
+        bytes.extend(body);
+        f.begin();
+        let numbers = (bytes.len(), 1);
+        let frame_offset = f.frame(FrameKind::Signatures, Codec::Raw, &[], &bytes, numbers);
+        let head_hash = Hash::of(&bytes);
+        f.signed = Some(Section { frame_offset, head_hash, ..f.signed.unwrap() });
+        f.finish(Index::None);
+        (name, rule, comment, f.bytes)
+    };
+    let frame = |previous: u64, log_size: u64| {
+        let mut f = signed_pack();
+        let items = [item(log_size)];
+        sign_again(&mut f, |f| f.signatures_frame(previous, &items));
+        f.bytes
+    };
+    let (newest, size) = {
+        let f = signed_pack();
+        (f.signed.unwrap().frame_offset, f.log.size())
+    };
+    let mut tail = signed_pack();
+    tail.begin();
+    tail.signatures(&[b"third"]);
+    tail.commit(None);
+    vec![
+        (
+            "signature_size",
+            Rule::Signature,
+            "a signature of a size at which the log was not sealed",
+            frame(newest, size - 1),
+        ),
+        (
+            "signature_previous",
+            Rule::Signature,
+            "a frame of signatures that passes over the one before",
+            frame(0, size),
+        ),
+        (
+            "signature_row",
+            Rule::Signature,
+            "a footer that names older signatures than the newest",
+            again(|f| {
+                let row = f.signed;
+                f.signatures(&[b"third"]);
+                f.signed = row;
+            }),
+        ),
+        (
+            "signature_no-row",
+            Rule::Signature,
+            "a footer that names no signatures, though there are some",
+            again(|f| f.signed = None),
+        ),
+        (
+            "signature_hash",
+            Rule::Signature,
+            "a footer with another hash of the signatures",
+            again(|f| f.signed.as_mut().unwrap().head_hash = Hash::of(b"other")),
+        ),
+        ("signature_tail", Rule::Signature, "signatures covered by an ordinary commit", tail.bytes),
+        broken(
+            b"\x84\x05\x60\x00\x40",
+            Rule::Signature,
+            "signature_empty",
+            "a signature without a value",
+        ),
+        broken(
+            b"\x83\x05\x60\x00",
+            Rule::Signature,
+            "signature_items",
+            "a signature of three items",
+        ),
+        broken(
+            b"\x84\x05\x60\x18\x00\x41a",
+            Rule::Cbor,
+            "signature_cbor",
+            "a number longer than needed",
+        ),
+        broken(
+            b"\x84\x05\x60\x00\x41ab",
+            Rule::Trailing,
+            "signature_trailing",
+            "a byte behind the last signature",
+        ),
+    ]
 }
 
 fn ignore<T>(_: T) {}

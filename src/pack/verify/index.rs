@@ -82,12 +82,9 @@ fn check_cover(layout: &Layout, commit: &Commit, footer: &Footer) -> Result<()> 
         });
         end.is_some_and(|header| header.next_offset() == footer.covers_from)
     };
-    let known = |kind: u64| {
-        let number = |kind: FrameKind| u64::from(kind.number());
-        kind == number(FrameKind::ObjectIndex) || kind == number(FrameKind::KeyDirectory)
-    };
-    let sections = footer.sections.iter().filter(|section| known(section.kind)).count();
-    if begins && (footer.sections.is_empty() || sections == 2) {
+    let [objects, keys] = [FrameKind::ObjectIndex, FrameKind::KeyDirectory]
+        .map(|kind| footer.section(kind).is_some());
+    if begins && objects == keys {
         return Ok(());
     }
     Err(FormatError::new(Rule::Commit, commit.frame_offset).into())
@@ -101,8 +98,7 @@ fn section_payload<'a>(
     footer: &Footer,
     kind: FrameKind,
 ) -> Result<Option<Stored<'a>>> {
-    let row = footer.sections.iter().find(|row| row.kind == u64::from(kind.number()));
-    let Some(row) = row else { return Ok(None) };
+    let Some(row) = footer.section(kind) else { return Ok(None) };
     let (header, _) = read_frame_header(&*pack.bytes, row.frame_offset)?;
     Ok(Some((row.frame_offset, read_payload(&*pack.bytes, &header)?, row.head_hash)))
 }
@@ -137,7 +133,7 @@ fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -
             expected.insert(&event.key, (event.place, event.is_delete));
         }
     }
-    if footer.covers_from == 0 && !footer.sections.is_empty() {
+    if footer.covers_from == 0 && footer.is_indexed() {
         expected.retain(|_, (_, is_delete)| !*is_delete);
     }
     let unit = open_unit(&pack.bytes, commit)?;

@@ -35,6 +35,8 @@ pub(super) struct Replayed {
     pub(super) problems: Vec<Problem>,
     pub(super) entry_count: u64,
     pub(super) generation_count: u64,
+    /// Sizes of the log right after its seals.
+    pub(super) sealed: Vec<u64>,
     /// Live keys with their contents.
     pub(super) live: BTreeMap<Vec<u8>, Option<Content>>,
     /// Every put that names a content.
@@ -204,6 +206,7 @@ impl State {
             self.fault(Rule::Seal, offset, "a seal counts other objects than are live".into());
         }
         self.seal = Some(place);
+        self.out.sealed.push(self.frontier.size() + 1);
         self.ends_in_seal = true;
         self.out.generation_count += 1;
     }

@@ -6,7 +6,7 @@ use super::content::Sink;
 use super::footer::{self, KeyPlace};
 use super::live::{Changes, LiveMap, SealedMap};
 use super::pool::{Job, Packed};
-use super::{Staged, Writer};
+use super::{Sealing, Staged, Writer};
 use crate::disk::parent_dir;
 use crate::error::{Error, Result};
 use crate::format::commit::{Commit, Footer, Section};
@@ -50,28 +50,31 @@ impl Writer {
         Ok(live.finish())
     }
 
-    /// Writes entries and the commit, with a seal if there is a map to seal. With a footer after a
-    /// seal, if `index` asks for one, or if the tail is long.
+    /// Writes entries and the commit: those of `run`, which have no keys, then what is staged, then
+    /// the seal. With a footer after a seal, if `index` asks for one, or if the tail is long.
     pub(super) fn finish_commit(
         &mut self,
         run: Vec<Vec<u8>>,
-        map: Option<&SealedMap>,
+        sealing: Option<Sealing>,
         index: bool,
     ) -> Result<()> {
         // What was staged is in no one's hands after a failure.
-        let result = self.try_finish_commit(run, map, index);
+        let result = self.try_finish_commit(run, sealing, index);
         self.end_on_error(result)
     }
 
     fn try_finish_commit(
         &mut self,
         lead: Vec<Vec<u8>>,
-        map: Option<&SealedMap>,
+        sealing: Option<Sealing>,
         index: bool,
     ) -> Result<()> {
         self.flush_intake()?;
+        if self.frontier.size() == 0 {
+            self.genesis = lead.first().cloned();
+        }
         let staged = std::mem::take(&mut self.staged);
-        let seal = map.map(|map| self.seal_entry(map));
+        let (map, seal) = sealing.map(|sealing| (sealing.map, sealing.entry)).unzip();
         let run: Vec<&[u8]> = lead
             .iter()
             .chain(staged.values().map(|(Staged::Put(bytes) | Staged::Delete(bytes))| bytes))
@@ -81,6 +84,7 @@ impl Writer {
         let places = self.write_entries(&run)?;
         if map.is_some() {
             self.seal = places.last().copied();
+            self.sign_seal()?;
         }
         let direct = !self.segment_has_commits;
         for ((key, staged), place) in staged.into_iter().zip(places.iter().skip(lead.len())) {
@@ -94,7 +98,7 @@ impl Writer {
         let with_footer =
             map.is_some() || index || tail_bytes > self.options.tail_bytes_max.min(TAIL_BYTES_MAX);
         let footer = if with_footer { Some(self.write_index(direct)?) } else { None };
-        self.write_commit(map, footer)
+        self.write_commit(map.as_ref(), footer)
     }
 
     /// Where the tail begins that a reader would replay.
@@ -240,6 +244,10 @@ impl Writer {
         footer: Option<Footer>,
     ) -> Result<()> {
         let is_footer = footer.is_some();
+        let footer = footer.map(|mut footer| {
+            footer.sections.extend(self.signatures); // its kind is the highest
+            footer
+        });
         if is_footer && self.temporary.is_none() {
             // A footer proves that all before it was on disk: so it is, first. (A new pack is not
             // visible before its only sync.)
@@ -257,7 +265,9 @@ impl Writer {
             segment_offset: 0,
             frame_offset: 0,
         };
-        let written = self.out.commit(&mut commit).and_then(|()| self.out.sync());
+        let out = &mut self.out;
+        let written =
+            out.commit(&mut commit).and_then(|()| if self.held { out.flush() } else { out.sync() });
         written.map_err(|error| Error::write(&self.path, error))?;
         self.publish()?;
         self.number = commit.number;
@@ -281,6 +291,9 @@ impl Writer {
 
     /// Gives a new pack its name, once it is whole.
     pub(super) fn publish(&mut self) -> Result<()> {
+        if self.held {
+            return Ok(());
+        }
         let Some(temporary) = self.temporary.take() else {
             return Ok(());
         };

@@ -2,23 +2,23 @@
 
 use super::Writer;
 use crate::chunk::WHOLE_BYTES_MAX;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::format::entry::Content;
 use crate::hash::Hash;
 use std::io::Read;
 
 impl Writer {
-    /// Puts content of at most 1 MiB without a key: found by its name alone. `name` must be its name;
-    /// another one is found before the commit if writes are verified. The caller has asked whether the
-    /// pack [`Writer::holds`] it.
+    /// Puts content without a key: found by its name alone. `name` must be its name; another one is
+    /// found before the commit if writes are verified. The caller has asked whether the pack
+    /// [`Writer::holds`] it.
     ///
     /// # Errors
-    /// As [`Writer::put`]; [`ErrorKind::Limit`] if it is longer.
+    /// As [`Writer::put`].
     pub(crate) fn put_object(&mut self, name: Hash, content: &[u8]) -> Result<()> {
         self.check_alive()?;
         if content.len() > WHOLE_BYTES_MAX {
-            let what = format!("{} bytes in one piece, more than {WHOLE_BYTES_MAX}", content.len());
-            return Err(Error::new(ErrorKind::Limit, what));
+            // Larger ones are in one piece too, where no place to cut was found in them.
+            return self.put_object_stream(content).map(drop);
         }
         self.stats.content_bytes += content.len() as u64;
         self.add_new_object(name, content)

@@ -22,6 +22,8 @@ pub(super) enum Job {
     Records { records: Records, dictionary: Option<Arc<Dictionary>> },
     /// Anything else: compressed if `compress` says so.
     Plain { kind: FrameKind, flags: u8, item_count: u32, body: Vec<u8>, compress: bool },
+    /// A frame as another pack has it.
+    Copied(Packed),
 }
 
 /// Objects side by side, in one piece of memory: what is given to another thread piece by piece costs
@@ -140,6 +142,7 @@ impl Worker {
                 }
                 Ok(packed)
             }
+            Job::Copied(packed) => Ok(packed),
             Job::Records { records, dictionary } => {
                 self.pack_records(records, dictionary.as_deref())
             }

@@ -67,10 +67,14 @@ pub(super) fn configure(connection: &Connection) -> DbResult<()> {
     Ok(())
 }
 
-/// Makes the schema in a database that has none, and refuses one that is not ours or newer.
-pub(super) fn prepare(connection: &mut Connection) -> DbResult<()> {
+/// Makes the schema in a database that has none, if that is wanted, and refuses one that is not ours
+/// or newer.
+pub(super) fn prepare(connection: &mut Connection, create: bool) -> DbResult<()> {
     if is_current(connection)? {
         return Ok(());
+    }
+    if !create {
+        return Err(Error::new(ErrorKind::NotFound, "the database holds no refs").into());
     }
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Again: another process may have been faster.

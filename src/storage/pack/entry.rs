@@ -15,7 +15,9 @@ const NS_PER_S: i64 = 1_000_000_000;
 pub(super) fn ref_of(put: &Put<'_>) -> Option<Ref> {
     let content = put.content?;
     let updated_ns = put.attributes.mtime.map_or(0, |time| {
-        time.seconds.saturating_mul(NS_PER_S).saturating_add(time.nanoseconds.into())
+        // Wide, since seconds alone may be beyond the least number of nanoseconds.
+        let ns = i128::from(time.seconds) * i128::from(NS_PER_S) + i128::from(time.nanoseconds);
+        i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
     });
     let created_ns = created(&put.attributes.other).unwrap_or(updated_ns);
     Some(Ref { name: content.name, size_bytes: content.len, created_ns, updated_ns })
