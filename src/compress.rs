@@ -124,6 +124,8 @@ fn zstd_error(code: usize) -> io::Error {
 /// Compresses records on their own, under one dictionary.
 pub struct RecordCompressor {
     inner: zstd::bulk::Compressor<'static>,
+    /// Reused: see [`Compressor`].
+    scratch: Vec<u8>,
 }
 
 impl std::fmt::Debug for RecordCompressor {
@@ -139,13 +141,15 @@ impl RecordCompressor {
         inner.include_contentsize(true)?;
         inner.include_checksum(false)?;
         inner.include_dictid(false)?;
-        Ok(Self { inner })
+        Ok(Self { inner, scratch: Vec::new() })
     }
 
-    /// The record as one zstd frame, or `None` if that would not be shorter.
-    pub fn compress(&mut self, record: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let out = self.inner.compress(record)?;
-        Ok(Some(out).filter(|out| out.len() < record.len()))
+    /// The record as one zstd frame, valid until the next call; `None` if that would not be shorter.
+    pub fn compress(&mut self, record: &[u8]) -> io::Result<Option<&[u8]>> {
+        self.scratch.clear();
+        self.scratch.reserve(zstd_safe::compress_bound(record.len()));
+        let len = self.inner.compress_to_buffer(record, &mut self.scratch)?;
+        Ok((len < record.len()).then_some(&*self.scratch))
     }
 }
 

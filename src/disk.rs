@@ -95,6 +95,11 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Whether `path` leads to this very file: not so once another one was renamed to it.
     fn has_name(&self, path: &Path) -> io::Result<bool>;
 
+    /// Length in bytes now, if `path` leads to this very file; `None` if it does not.
+    fn len_under(&self, path: &Path) -> io::Result<Option<u64>> {
+        if self.has_name(path)? { self.len().map(Some) } else { Ok(None) }
+    }
+
     /// A read-only mapping of the first `len` bytes, or `None` where this file can't be mapped.
     fn map(&self, len: u64) -> io::Result<Option<Map>>;
 

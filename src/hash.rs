@@ -91,6 +91,12 @@ impl Prefix {
         self.0.swap_bytes().to_le_bytes()
     }
 
+    /// All of it as a number, in the order of the bytes.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
     /// The number made of the first `bits` bits (at most 32).
     #[must_use]
     pub fn top_bits(self, bits: u32) -> usize {

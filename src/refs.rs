@@ -159,6 +159,91 @@ pub type RefIter<'a> = Box<dyn Iterator<Item = Result<(Vec<u8>, Ref)>> + Send + 
 /// Keys in order; an error ends them.
 pub type KeyIter<'a> = Box<dyn Iterator<Item = Result<Vec<u8>>> + Send + 'a>;
 
+/// A page of keys on the way to whoever lists them, side by side in memory: a piece of memory for each
+/// key before it is asked for costs more than finding the key.
+#[derive(Debug, Default)]
+pub(crate) struct KeyPage {
+    bytes: Vec<u8>,
+    /// Where each key ends.
+    ends: Vec<usize>,
+    /// How many were taken.
+    taken: usize,
+}
+
+impl KeyPage {
+    /// Adds the key that `write` appends.
+    pub(crate) fn push_with<E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<bool, E> {
+        let was_there = write(&mut self.bytes)?;
+        if was_there {
+            self.ends.push(self.bytes.len());
+        }
+        Ok(was_there)
+    }
+
+    /// Adds a key.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn push(&mut self, key: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Takes the next key.
+    pub(crate) fn pop(&mut self) -> Option<Vec<u8>> {
+        let key = self.key(self.taken)?.to_vec();
+        self.taken += 1;
+        Some(key)
+    }
+
+    /// How many keys were added.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The last key.
+    pub(crate) fn last(&self) -> Option<&[u8]> {
+        self.key(self.len().checked_sub(1)?)
+    }
+
+    fn key(&self, number: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(number)?;
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.bytes.get(start..end)
+    }
+}
+
+/// Keys from pages that grow from the first number of keys to the second: nothing is held between two
+/// of them. `read` gives at most so many keys behind the given one.
+pub(crate) fn paged_keys<'a>(
+    mut after: Option<Vec<u8>>,
+    (first, most): (usize, usize),
+    read: impl Fn(Option<&[u8]>, usize) -> Result<KeyPage> + Send + 'a,
+) -> KeyIter<'a> {
+    let mut page = KeyPage::default();
+    let (mut count, mut ended) = (first, false);
+    Box::new(std::iter::from_fn(move || {
+        if let Some(key) = page.pop() {
+            return Some(Ok(key));
+        }
+        if ended {
+            return None;
+        }
+        match read(after.as_deref(), count) {
+            Ok(next) => page = next,
+            Err(error) => {
+                ended = true;
+                return Some(Err(error));
+            }
+        }
+        ended = page.len() < count;
+        after = page.last().map(<[u8]>::to_vec);
+        count = (count * 2).min(most);
+        page.pop().map(Ok)
+    }))
+}
+
 /// Keys and what they stand for.
 ///
 /// Shared by threads, and by processes that open the same place. What [`RefStore::apply`] has

@@ -4,8 +4,9 @@ use super::{Clock, File, LockError, LockHolder, Map, Random, Vfs};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 /// The file system of the operating system.
@@ -96,65 +97,100 @@ fn open(options: &mut fs::OpenOptions, path: &Path) -> io::Result<Arc<dyn File>>
         let what = "neither a regular file nor a block device";
         return Err(io::Error::new(io::ErrorKind::NotSeekable, what));
     }
-    Ok(Arc::new(RealFile(file)))
+    Ok(Arc::new(RealFile::new(file)))
 }
 
 #[derive(Debug)]
-struct RealFile(fs::File);
+struct RealFile {
+    file: fs::File,
+    /// A path that led to this file when it was in this state.
+    found_under: Mutex<Option<(PathBuf, FileState)>>,
+}
+
+/// What the system changes in an inode when it gets a new name or loses one: its times if not its
+/// links. What is written to it changes them too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    len: u64,
+    link_count: u64,
+    changed: (i64, i64),
+}
+
+impl RealFile {
+    fn new(file: fs::File) -> Self {
+        Self { file, found_under: Mutex::new(None) }
+    }
+}
 
 impl File for RealFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.0, buf, offset)
+        std::os::unix::fs::FileExt::read_at(&self.file, buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(&self.0, buf, offset)
+        std::os::unix::fs::FileExt::write_all_at(&self.file, buf, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     #[cfg(target_os = "linux")]
     fn begin_writeback(&self, offset: u64, len: u64) {
-        super::mmap::begin_writeback(&self.0, offset, len);
+        super::mmap::begin_writeback(&self.file, offset, len);
     }
 
     fn try_lock(&self) -> Result<(), LockError> {
-        match self.0.try_lock() {
+        match self.file.try_lock() {
             Ok(()) => Ok(()),
-            Err(fs::TryLockError::WouldBlock) => Err(LockError::Held(lock_holder(&self.0))),
+            Err(fs::TryLockError::WouldBlock) => Err(LockError::Held(lock_holder(&self.file))),
             Err(fs::TryLockError::Error(error)) => Err(LockError::Io(error)),
         }
     }
 
     fn unlock(&self) -> io::Result<()> {
-        self.0.unlock()
+        self.file.unlock()
     }
 
     fn has_name(&self, path: &Path) -> io::Result<bool> {
-        use std::os::unix::fs::MetadataExt;
-        let own = self.0.metadata()?;
+        self.len_under(path).map(|len| len.is_some())
+    }
+
+    fn len_under(&self, path: &Path) -> io::Result<Option<u64>> {
+        // Following a path costs several times what asking for an open file does, and readers ask
+        // before every value. While the inode is as it was, the path leads to it as it did.
+        let own = self.file.metadata()?;
+        let (changed, link_count) = ((own.ctime(), own.ctime_nsec()), own.nlink());
+        let state = FileState { len: own.len(), link_count, changed };
+        let mut found_under = self.found_under.lock().unwrap_or_else(PoisonError::into_inner);
+        if found_under.as_ref().is_some_and(|(known, then)| *then == state && known == path) {
+            return Ok(Some(state.len));
+        }
+        *found_under = None;
         match fs::metadata(path) {
-            Ok(other) => Ok((own.dev(), own.ino()) == (other.dev(), other.ino())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(found) if (found.dev(), found.ino()) == (own.dev(), own.ino()) => {
+                *found_under = Some((path.to_owned(), state));
+                Ok(Some(found.len()))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     fn map(&self, len: u64) -> io::Result<Option<Map>> {
-        if on_network(&self.0) {
+        if on_network(&self.file) {
             return Ok(None);
         }
-        match Map::new(&self.0, len) {
+        match Map::new(&self.file, len) {
             Ok(map) => Ok(Some(map)),
             // Pipes, some FUSE and /proc files can't be mapped; they can be read.
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),

@@ -26,6 +26,11 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// Nothing yet, with room for so many bytes.
+    pub fn with_capacity(len: usize) -> Self {
+        Self { out: Vec::with_capacity(len) }
+    }
+
     fn head(&mut self, major: u8, value: u64) -> &mut Self {
         let major = major << 5;
         let bytes = value.to_le_bytes();

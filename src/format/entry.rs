@@ -398,7 +398,7 @@ impl<'a> Entry<'a> {
     /// The entry's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::default();
+        let mut writer = Writer::with_capacity(ENTRY_BYTES_ABOUT);
         match self {
             Self::Genesis(genesis) => {
                 writer.array(7).uint(ENTRY_VERSION).uint(0).text(&genesis.origin);
@@ -482,6 +482,9 @@ impl<'a> Entry<'a> {
         Ok((entry, reader.position()))
     }
 }
+
+/// Most entries take no more: a short key, a name, a few numbers.
+const ENTRY_BYTES_ABOUT: usize = 128;
 
 impl Entry<'_> {
     /// The same, without borrowing.

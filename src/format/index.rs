@@ -219,38 +219,123 @@ pub fn put_key_row(out: &mut Vec<u8>, previous: &[u8], row: &KeyRow) {
     out.extend_from_slice(&row.place.check);
 }
 
-/// All rows of a `keys` frame, in strictly rising key order.
+/// The rows of a `keys` frame in strictly rising key order, their keys side by side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyRows {
+    keys: Vec<u8>,
+    /// Where each key ends.
+    ends: Vec<usize>,
+    places: Vec<EntryPlace>,
+}
+
+impl KeyRows {
+    /// Adds a row: space byte and key, greater than the one before.
+    pub fn push(&mut self, key: &[u8], place: EntryPlace) {
+        self.keys.extend_from_slice(key);
+        self.ends.push(self.keys.len());
+        self.places.push(place);
+    }
+
+    /// Decodes the body of a frame of `count` rows.
+    pub fn decode(body: &[u8], count: u32) -> Result<Self> {
+        let mut at = 0;
+        // A row takes more than its place, so a false count can't reserve memory.
+        let about = (count as usize).min(body.len() / KEY_PLACE_LEN);
+        let mut keys = Vec::with_capacity(2 * body.len());
+        let (mut ends, mut places) = (Vec::with_capacity(about), Vec::with_capacity(about));
+        let mut previous = 0..0;
+        for _ in 0..count {
+            let row_at = at as u64;
+            let fault = |rule| FormatError::new(rule, row_at);
+            let shared = usize::try_from(take_uvarint(body, &mut at)?).unwrap_or(usize::MAX);
+            let suffix_len = usize::try_from(take_uvarint(body, &mut at)?).unwrap_or(usize::MAX);
+            if shared > previous.len() || suffix_len > (KEY_BYTES_MAX + 1).saturating_sub(shared) {
+                return Err(fault(Rule::Length));
+            }
+            if body.len() - at < suffix_len + KEY_PLACE_LEN {
+                return Err(fault(Rule::Truncated));
+            }
+            let suffix = &body[at..at + suffix_len];
+            // One encoding: the shared part is as long as it can be. So the keys rise if their first
+            // different bytes do.
+            let differs = keys.get(previous.start + shared..previous.end).and_then(<[u8]>::first);
+            let rises = match (differs, suffix.first()) {
+                (None, Some(_)) => true,
+                (Some(old), Some(new)) => old < new,
+                (_, None) => false,
+            };
+            if shared + suffix_len < 2 || !rises {
+                return Err(fault(Rule::Index));
+            }
+            let locator = Locator::from_number(u64_at(body, at + suffix_len));
+            let locator = locator.ok_or(fault(Rule::Index))?;
+            places.push(EntryPlace { locator, check: array(body, at + suffix_len + 8) });
+            let start = keys.len();
+            keys.extend_from_within(previous.start..previous.start + shared);
+            keys.extend_from_slice(suffix);
+            ends.push(keys.len());
+            previous = start..keys.len();
+            at += suffix_len + KEY_PLACE_LEN;
+        }
+        if at != body.len() {
+            return Err(FormatError::new(Rule::Trailing, at as u64));
+        }
+        Ok(Self { keys, ends, places })
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The key of a row, space byte first.
+    #[must_use]
+    pub fn key(&self, row: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(row)?;
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.keys.get(start..end)
+    }
+
+    /// The first row whose key is not less than `key`.
+    #[must_use]
+    pub fn position(&self, key: &[u8]) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.key(middle) {
+                Some(found) if found < key => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        low
+    }
+
+    /// The place of the entry of a row.
+    #[must_use]
+    pub fn place(&self, row: usize) -> Option<EntryPlace> {
+        self.places.get(row).copied()
+    }
+
+    /// Memory that they take, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let each = size_of::<usize>() + size_of::<EntryPlace>();
+        self.keys.capacity() + self.places.len() * each
+    }
+}
+
+/// All rows of a `keys` frame, in strictly rising key order, each on its own.
 pub fn key_rows(body: &[u8], count: u32) -> Result<Vec<KeyRow>> {
-    let mut at = 0;
-    let mut rows: Vec<KeyRow> = Vec::new();
-    for _ in 0..count {
-        let start = at as u64;
-        let fault = |rule| FormatError::new(rule, start);
-        let previous = rows.last().map_or(&[][..], |row| &row.key);
-        let shared = usize::try_from(take_uvarint(body, &mut at)?).unwrap_or(usize::MAX);
-        let suffix_len = usize::try_from(take_uvarint(body, &mut at)?).unwrap_or(usize::MAX);
-        if shared > previous.len() || suffix_len > (KEY_BYTES_MAX + 1).saturating_sub(shared) {
-            return Err(fault(Rule::Length));
-        }
-        if body.len() - at < suffix_len + KEY_PLACE_LEN {
-            return Err(fault(Rule::Truncated));
-        }
-        let key = [&previous[..shared], &body[at..at + suffix_len]].concat();
-        let locator = Locator::from_number(u64_at(body, at + suffix_len));
-        let locator = locator.ok_or(fault(Rule::Index))?;
-        let place = EntryPlace { locator, check: array(body, at + suffix_len + 8) };
-        // One encoding: the shared part is as long as it can be.
-        let longest = previous.iter().zip(&key).take_while(|(a, b)| a == b).count();
-        if key.len() < 2 || longest != shared || (!rows.is_empty() && key.as_slice() <= previous) {
-            return Err(fault(Rule::Index));
-        }
-        at += suffix_len + KEY_PLACE_LEN;
-        rows.push(KeyRow { key, place });
-    }
-    if at != body.len() {
-        return Err(FormatError::new(Rule::Trailing, at as u64));
-    }
-    Ok(rows)
+    let rows = KeyRows::decode(body, count)?;
+    let each = (0..rows.len()).filter_map(|row| Some((rows.key(row)?, rows.place(row)?)));
+    Ok(each.map(|(key, place)| KeyRow { key: key.to_vec(), place }).collect())
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use super::Pack;
 use super::frames::{Frame, Items};
-use super::key;
-use super::units::{EntryAt, Unit, entry_at};
+use super::units::{EntryAt, ScannedKeys, Unit, entry_at};
 use crate::error::Result as PublicResult;
 use crate::format::entry::{Entry, Put};
 use crate::format::{EntryPlace, FormatError, Rule};
 use crate::index::KeyDirectory;
 use crate::segment::Result;
+use std::sync::Arc;
 
 /// Live entries in key order; see [`Pack::entries`]. Ends after its first error.
 #[derive(Debug)]
@@ -30,14 +30,8 @@ impl<'p> Entries<'p> {
     /// The next live entry, in its frame.
     pub(crate) fn next_place(&mut self) -> Option<Result<EntryAt>> {
         let merge = self.merge.as_mut()?;
-        let next = loop {
-            match merge.next() {
-                Ok(Some((_, found))) if found.is_put() => break Some(Ok(found)),
-                Ok(Some(_)) => {} // deleted
-                Ok(None) => break None,
-                Err(error) => break Some(Err(error)),
-            }
-        };
+        let next = merge.next_put().and_then(|at| at.map(UnitCursor::entry).transpose());
+        let next = next.transpose();
         if !matches!(next, Some(Ok(_))) {
             self.merge = None;
         }
@@ -78,25 +72,36 @@ impl<'p> Keys<'p> {
     }
 }
 
+impl Keys<'_> {
+    /// Appends the next key to `out`; false at the end.
+    pub(crate) fn append_next(&mut self, out: &mut Vec<u8>) -> PublicResult<bool> {
+        let Some(merge) = &mut self.merge else {
+            return Ok(false);
+        };
+        let pack = merge.pack;
+        let next = merge.next_put().map(|at| match at.and_then(UnitCursor::key) {
+            Some((_, key)) => {
+                out.extend_from_slice(key);
+                true
+            }
+            None => false,
+        });
+        if !matches!(next, Ok(true)) {
+            self.merge = None;
+        }
+        next.map_err(|error| pack.error(error))
+    }
+}
+
 impl Iterator for Keys<'_> {
     type Item = PublicResult<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let merge = self.merge.as_mut()?;
-            match merge.next() {
-                Ok(Some((mut key, found))) if found.is_put() => {
-                    key.remove(0); // the space
-                    return Some(Ok(key));
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => self.merge = None,
-                Err(error) => {
-                    let error = merge.pack.error(error);
-                    self.merge = None;
-                    return Some(Err(error));
-                }
-            }
+        let mut key = Vec::new();
+        match self.append_next(&mut key) {
+            Ok(true) => Some(Ok(key)),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
         }
     }
 }
@@ -125,28 +130,58 @@ impl<'p> Merge<'p> {
         Self { from: from.max(self.prefix.clone()), ..self }
     }
 
-    fn next(&mut self) -> Result<Option<(Vec<u8>, EntryAt)>> {
+    /// The cursor at the next key that is not deleted.
+    fn next_put(&mut self) -> Result<Option<&UnitCursor<'p>>> {
+        while let Some(next) = self.next()? {
+            if self.cursors[next].is_put()? {
+                return Ok(Some(&self.cursors[next]));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Goes to the next key, and says which cursor is at its newest entry.
+    fn next(&mut self) -> Result<Option<usize>> {
         if !self.started {
             self.started = true;
             for cursor in &mut self.cursors {
                 cursor.seek(&self.from)?;
             }
         }
-        let next = self.cursors.iter().filter_map(UnitCursor::peek).min_by(|a, b| a.0.cmp(&b.0));
-        let Some((key, place)) = next.cloned() else {
-            return Ok(None);
-        };
-        if !key.starts_with(&self.prefix) {
-            return Ok(None);
+        for cursor in self.cursors.iter_mut().filter(|cursor| cursor.is_passed) {
+            cursor.is_passed = false;
+            cursor.advance()?;
         }
-        // `min_by` gives the first of equals: the newest. The others are older and pass.
-        for cursor in &mut self.cursors {
-            if cursor.peek().is_some_and(|(other, _)| *other == key) {
-                cursor.advance()?;
+        let mut least: Option<(usize, SpacedKey<'_>)> = None;
+        for (position, cursor) in self.cursors.iter().enumerate() {
+            if let Some(key) = cursor.key()
+                && least.is_none_or(|(_, other)| key < other)
+            {
+                least = Some((position, key)); // of equals the first: the newest
             }
         }
-        let found = entry_at(self.pack, place, Rule::Index)?;
-        Ok(Some((key, found)))
+        let Some((next, key)) = least.filter(|(_, key)| begins_with(*key, &self.prefix)) else {
+            return Ok(None);
+        };
+        // Older entries of the same key pass with it.
+        let is_equal = |cursor: &UnitCursor<'_>| cursor.key() == Some(key);
+        let equal: Vec<usize> =
+            (next + 1..self.cursors.len()).filter(|at| is_equal(&self.cursors[*at])).collect();
+        for at in equal.into_iter().chain([next]) {
+            self.cursors[at].is_passed = true;
+        }
+        Ok(Some(next))
+    }
+}
+
+/// Space and key.
+type SpacedKey<'a> = (u8, &'a [u8]);
+
+/// Whether a key begins with `prefix`, in which the space comes first.
+fn begins_with((space, key): SpacedKey<'_>, prefix: &[u8]) -> bool {
+    match prefix.split_first() {
+        Some((first, rest)) => *first == space && key.starts_with(rest),
+        None => true,
     }
 }
 
@@ -155,15 +190,27 @@ impl<'p> Merge<'p> {
 pub(super) struct UnitCursor<'p> {
     pack: &'p Pack,
     unit: &'p Unit,
-    page: Vec<(Vec<u8>, EntryPlace)>,
+    page: Page<'p>,
+    /// Position in the page.
     at: usize,
     /// Position of the next frame in the directory.
     next_frame: u64,
+    /// Whether a merge is through with the key that this is at.
+    is_passed: bool,
+}
+
+/// A run of keys, where it lies.
+#[derive(Debug)]
+enum Page<'p> {
+    None,
+    Scanned(&'p ScannedKeys),
+    /// Entries or keys.
+    Frame(Arc<Frame>),
 }
 
 impl<'p> UnitCursor<'p> {
     pub(super) fn new(pack: &'p Pack, unit: &'p Unit) -> Self {
-        Self { pack, unit, page: Vec::new(), at: 0, next_frame: 0 }
+        Self { pack, unit, page: Page::None, at: 0, next_frame: 0, is_passed: false }
     }
 
     fn directory(&self) -> Option<&'p KeyDirectory> {
@@ -177,8 +224,10 @@ impl<'p> UnitCursor<'p> {
     pub(super) fn seek(&mut self, key: &[u8]) -> Result<()> {
         match (self.unit, self.directory()) {
             (Unit::Scanned(scanned), _) => {
-                self.page = scanned.keys(self.pack)?.to_vec();
-                self.at = 0;
+                let keys = scanned.keys(self.pack)?;
+                self.at = keys.rows.position(key);
+                self.page = Page::Scanned(keys);
+                return Ok(());
             }
             (_, Some(directory)) => {
                 self.next_frame = directory.floor(key)?.unwrap_or(0);
@@ -186,53 +235,107 @@ impl<'p> UnitCursor<'p> {
             }
             (_, None) => return Ok(()),
         }
-        while self.peek().is_some_and(|(found, _)| found.as_slice() < key) {
+        let Some((space, rest)) = key.split_first() else {
+            return Ok(());
+        };
+        while self.key().is_some_and(|found| found < (*space, rest)) {
             self.advance()?;
         }
         Ok(())
     }
 
-    pub(super) fn peek(&self) -> Option<&(Vec<u8>, EntryPlace)> {
-        self.page.get(self.at)
+    /// The key that this is at; none behind the last one.
+    pub(super) fn key(&self) -> Option<SpacedKey<'_>> {
+        let row = |key: &'p [u8]| key.split_first().map(|(space, key)| (*space, key));
+        match &self.page {
+            Page::None => None,
+            Page::Scanned(keys) => row(keys.rows.key(self.at)?),
+            Page::Frame(frame) => frame.key(&*self.pack.bytes, self.at),
+        }
+    }
+
+    /// The place of the newest entry of this key.
+    pub(super) fn place(&self) -> Result<EntryPlace> {
+        let place = match &self.page {
+            Page::None => None,
+            Page::Scanned(keys) => keys.rows.place(self.at),
+            Page::Frame(frame) => match &frame.items {
+                Items::Keys(page) => page.rows.place(self.at),
+                _ => Some(frame.entry_place(self.at)?),
+            },
+        };
+        place.ok_or_else(|| FormatError::new(Rule::Index, 0).into())
+    }
+
+    /// The newest entry of this key.
+    pub(super) fn entry(&self) -> Result<EntryAt> {
+        match &self.page {
+            Page::Frame(frame) if matches!(frame.items, Items::Entries(_)) => {
+                Ok(EntryAt::new(self.pack, Arc::clone(frame), self.at))
+            }
+            _ => entry_at(self.pack, self.place()?, Rule::Index),
+        }
+    }
+
+    /// Whether that is a put.
+    pub(super) fn is_put(&self) -> Result<bool> {
+        match &self.page {
+            Page::None => Ok(false),
+            Page::Scanned(keys) => Ok(keys.puts.get(self.at).is_some_and(|is_put| *is_put)),
+            Page::Frame(frame) => match &frame.items {
+                Items::Entries(table) => Ok(table.is_put(self.at)),
+                // Nothing is below that a delete could hide: there are none in such an index.
+                Items::Keys(_) if self.unit.covers_all() => Ok(true),
+                Items::Keys(page) => {
+                    let puts = page.puts(|place| {
+                        entry_at(self.pack, place, Rule::Index).map(|entry| entry.is_put())
+                    })?;
+                    Ok(puts.get(self.at).is_some_and(|is_put| *is_put))
+                }
+                _ => Ok(false),
+            },
+        }
     }
 
     pub(super) fn advance(&mut self) -> Result<()> {
         self.at += 1;
-        if self.at >= self.page.len() { self.load_next() } else { Ok(()) }
+        self.skip_to_key()
     }
 
-    /// Loads the next page that has a key.
-    fn load_next(&mut self) -> Result<()> {
-        self.page.clear();
-        self.at = 0;
-        let Some(directory) = self.directory() else {
-            return Ok(());
-        };
-        while self.page.is_empty() && self.next_frame < directory.frame_count()? {
-            let frame = self.pack.listed_frame(directory.frame(self.next_frame)?)?;
-            self.next_frame += 1;
-            self.page = Self::page(self.pack, &frame)?;
+    /// Goes on to an item that has a key: genesis and seals have none.
+    fn skip_to_key(&mut self) -> Result<()> {
+        if let Page::Frame(frame) = &self.page {
+            let count = frame.header.item_count as usize;
+            while self.at < count && self.key().is_none() {
+                self.at += 1;
+            }
+            if self.at >= count {
+                return self.load_next();
+            }
         }
         Ok(())
     }
 
-    /// The keys of a frame of entries or keys, in order.
-    pub(super) fn page(pack: &Pack, frame: &Frame) -> Result<Vec<(Vec<u8>, EntryPlace)>> {
-        match &frame.items {
-            Items::Keys(page) => {
-                Ok(page.rows.iter().map(|row| (row.key.clone(), row.place)).collect())
+    /// Loads the next page that has a key.
+    fn load_next(&mut self) -> Result<()> {
+        self.page = Page::None;
+        let Some(directory) = self.directory() else {
+            return Ok(());
+        };
+        while self.next_frame < directory.frame_count()? {
+            let frame = self.pack.listed_frame(directory.frame(self.next_frame)?)?;
+            self.next_frame += 1;
+            if !matches!(frame.items, Items::Entries(_) | Items::Keys(_)) {
+                return Err(FormatError::new(Rule::Index, frame.header.offset).into());
             }
-            Items::Entries(table) => {
-                let body = frame.body(&*pack.bytes)?;
-                let mut page = Vec::with_capacity(table.len());
-                for item in 0..table.len() {
-                    if let Some((space, key)) = table.key(&body, item) {
-                        page.push((key::encode(space, key), frame.entry_place(item)?));
-                    }
-                }
-                Ok(page)
+            let bytes = &*self.pack.bytes;
+            let first =
+                (0..frame.header.item_count as usize).find(|at| frame.key(bytes, *at).is_some());
+            if let Some(first) = first {
+                (self.page, self.at) = (Page::Frame(frame), first);
+                return Ok(());
             }
-            _ => Err(FormatError::new(Rule::Index, frame.header.offset).into()),
         }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 use super::{Pack, units};
 use crate::disk::ReadAt;
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
-use crate::format::index::{KeyRow, ListedFrame, key_rows};
+use crate::format::index::{KeyRows, ListedFrame};
 use crate::format::object::{ChunkList, RecordRow, object_ranges};
 use crate::format::{Check, EntryPlace, FormatError, REFERENCE_DEPTH_MAX, Rule};
 use crate::hash::Hash;
@@ -16,7 +16,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A frame whose stored bytes were checked and whose body was decoded (records: is decoded record
 /// by record).
@@ -52,23 +52,37 @@ pub(crate) enum Items {
 /// A page of a key index.
 #[derive(Debug)]
 pub(crate) struct KeyPage {
-    pub(crate) rows: Vec<KeyRow>,
+    pub(crate) rows: KeyRows,
     heads: KeyHeads,
+    /// Which rows are puts, once someone has asked.
+    puts: OnceLock<Box<[bool]>>,
 }
 
 impl KeyPage {
     fn decode(body: &[u8], header: &FrameHeader) -> crate::format::Result<Self> {
-        let rows = key_rows(body, header.item_count)?;
-        let keys = rows.iter().map(|row| split_space(&row.key));
+        let rows = KeyRows::decode(body, header.item_count)?;
+        let keys = (0..rows.len()).map(|row| split_space(rows.key(row).unwrap_or_default()));
         let heads = KeyHeads::new(keys).ok_or_else(|| FormatError::new(Rule::Index, 0))?;
-        Ok(Self { rows, heads })
+        Ok(Self { rows, heads, puts: OnceLock::new() })
+    }
+
+    /// Which rows are puts, by the answer of `is_put`: a row does not say it, its entry does.
+    pub(crate) fn puts(&self, is_put: impl FnMut(EntryPlace) -> Result<bool>) -> Result<&[bool]> {
+        if let Some(puts) = self.puts.get() {
+            return Ok(puts);
+        }
+        let puts = (0..self.rows.len())
+            .filter_map(|row| self.rows.place(row))
+            .map(is_put)
+            .collect::<Result<_>>()?;
+        Ok(self.puts.get_or_init(|| puts))
     }
 
     /// The place of the newest entry of `key` (space byte first).
     pub(crate) fn find(&self, key: &[u8]) -> Option<EntryPlace> {
-        let key_at = |position: usize| self.rows.get(position).map(|row| split_space(&row.key));
+        let key_at = |position: usize| self.rows.key(position).map(split_space);
         let found = self.heads.find(split_space(key), key_at)?;
-        self.rows.get(found).map(|row| row.place)
+        self.rows.place(found)
     }
 }
 
@@ -91,6 +105,22 @@ impl Frame {
             Body::InPlace(range) => {
                 crate::segment::read(bytes, range.start, range.end - range.start)
             }
+        }
+    }
+
+    /// Space and key of item `item`, for frames of entries and of keys; none if it has no key.
+    pub(crate) fn key<'a>(&'a self, bytes: &'a dyn ReadAt, item: usize) -> Option<(u8, &'a [u8])> {
+        match &self.items {
+            Items::Keys(page) => page.rows.key(item).map(split_space),
+            Items::Entries(table) => match &self.body {
+                Body::Owned(body) => table.key(body, item),
+                Body::InPlace(range) => {
+                    let start = usize::try_from(range.start).ok()?;
+                    let body = bytes.memory()?.get(start..usize::try_from(range.end).ok()?)?;
+                    table.key(body, item)
+                }
+            },
+            _ => None,
         }
     }
 
@@ -135,7 +165,7 @@ impl Frame {
                 lists.iter().map(|l| l.chunks.len() * 40 + l.groups.len() * 32).sum()
             }
             Items::Entries(table) => table.len() * EntryTable::ITEM_BYTES,
-            Items::Keys(page) => page.rows.iter().map(|row| row.key.len() + 48).sum(),
+            Items::Keys(page) => page.rows.bytes() + page.rows.len() * (KeyHeads::ITEM_BYTES + 1),
         };
         let resolved = match &self.resolved {
             Resolved::Prefix(bytes) => bytes.len(),

@@ -5,7 +5,7 @@
 //! begins a log of its own, since the old one can't be continued.
 
 use super::frames::Items;
-use super::units::{Scanned, Unit, for_each_key, object_rows};
+use super::units::{KeyAt, Scanned, Unit, for_each_key, object_rows};
 use super::{Key, OpenOptions, Pack, WriteOptions, WriteStats, Writer};
 use crate::compress::Decompressor;
 use crate::disk::{FileBytes, ReadAt};
@@ -15,7 +15,7 @@ use crate::format::entry::{Entry, Put, SPACE_PATH, SPACE_STORAGE, SPACE_SYSTEM};
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
 use crate::format::index::ObjectRow;
 use crate::format::object::{RecordRow, object_ranges};
-use crate::format::{EntryPlace, FormatError, REFERENCE_DEPTH_MAX, Rule};
+use crate::format::{FormatError, REFERENCE_DEPTH_MAX, Rule};
 use crate::hash::Hash;
 use crate::segment::{Found, Resolved, Scan, decode_record, read, read_commit};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -127,7 +127,7 @@ struct Salvage<'o> {
     /// Frames that are intact.
     good: Vec<FrameHeader>,
     rows: Vec<ObjectRow>,
-    keys: BTreeMap<Vec<u8>, EntryPlace>,
+    keys: BTreeMap<Vec<u8>, KeyAt>,
     /// Contents that any readable put names.
     named: HashSet<Hash>,
     /// Frames of objects that are not intact.
@@ -171,7 +171,7 @@ impl<'o> Salvage<'o> {
     fn pack(&self) -> Pack {
         let mut rows = self.rows.clone();
         rows.sort_unstable();
-        let keys = self.keys.iter().map(|(key, place)| (key.clone(), *place)).collect();
+        let keys = self.keys.values().cloned().collect();
         let unit = Unit::Scanned(Arc::new(Scanned::known(self.good.clone(), keys, rows)));
         let nothing = Commit {
             number: 0,
@@ -271,8 +271,8 @@ impl<'o> Salvage<'o> {
             };
             whole &= table.first_index == size;
             size = table.first_index.saturating_add(table.len() as u64);
-            let keys = for_each_key(&pack, &frame, |key, place| {
-                self.keys.insert(key, place);
+            let keys = for_each_key(&pack, &frame, |row| {
+                self.keys.insert(row.key.clone(), row);
             });
             whole &= keys.is_ok();
             let Ok(body) = frame.body(&*pack.bytes) else {

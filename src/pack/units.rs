@@ -10,15 +10,15 @@ use crate::disk::ReadAt;
 use crate::format::commit::Commit;
 use crate::format::entry::{Content, Entry};
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
-use crate::format::index::ObjectRow;
+use crate::format::index::{KeyRows, ObjectRow};
 use crate::format::object::{ChunkList, RecordRow};
 use crate::format::{EntryPlace, FormatError, Locator, Rule};
-use crate::hash::Hash;
+use crate::hash::{Hash, Prefix};
 use crate::index::{KeyDirectory, ObjectIndex, Section};
 use crate::segment::{
     Committed, Result, Step, Walker, read_commit, read_frame_header, read_segment_header,
 };
-use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
 
 /// A run of segments that is looked up as one.
@@ -46,6 +46,16 @@ impl Unit {
             Self::Scanned(scanned) => scanned.footer.as_ref(),
         }
     }
+
+    /// Whether it is an indexed one that covers the pack from its beginning.
+    pub(crate) fn covers_all(&self) -> bool {
+        match self {
+            Self::Indexed(indexed) => {
+                indexed.footer.footer.as_ref().is_some_and(|footer| footer.covers_from == 0)
+            }
+            Self::Scanned(_) => false,
+        }
+    }
 }
 
 /// Frames that are looked through, because they are few.
@@ -54,8 +64,96 @@ pub(crate) struct Scanned {
     pub(crate) frames: Vec<FrameHeader>,
     /// The footer of a unit without sections; none for the tail.
     pub(crate) footer: Option<Commit>,
-    keys: OnceLock<Vec<(Vec<u8>, EntryPlace)>>,
+    keys: OnceLock<ScannedKeys>,
     objects: OnceLock<Vec<ObjectRow>>,
+}
+
+/// A key, space byte first, and its newest entry.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyAt {
+    pub(crate) key: Vec<u8>,
+    pub(crate) place: EntryPlace,
+    pub(crate) is_put: bool,
+}
+
+/// The keys of a scanned unit in order.
+#[derive(Debug, Default)]
+pub(crate) struct ScannedKeys {
+    pub(crate) rows: KeyRows,
+    /// Whether the newest entry of each is a put.
+    pub(crate) puts: Vec<bool>,
+    /// Hashes of the keys in order, each with the position of its row: a key is found with two or
+    /// three cache misses, however many there are and however alike they are.
+    hashes: Vec<(u64, u32)>,
+    hasher: RandomState,
+}
+
+impl ScannedKeys {
+    fn push(&mut self, key: &[u8], place: EntryPlace, is_put: bool) {
+        self.rows.push(key, place);
+        self.puts.push(is_put);
+    }
+
+    fn push_row(&mut self, other: &Self, row: usize) {
+        if let (Some(key), Some(place)) = (other.rows.key(row), other.rows.place(row)) {
+            self.push(key, place, other.puts.get(row).is_some_and(|is_put| *is_put));
+        }
+    }
+
+    /// To be called once all are there.
+    fn finish(mut self) -> Self {
+        let rows = (0_u32..).map_while(|row| Some((self.rows.key(row as usize)?, row)));
+        self.hashes = rows.map(|(key, row)| (self.hasher.hash_one(key), row)).collect();
+        self.hashes.sort_unstable();
+        self
+    }
+
+    fn find(&self, key: &[u8]) -> Option<EntryPlace> {
+        let hash = self.hasher.hash_one(key);
+        let from = lower_bound(self.hashes.len(), |at| self.hashes[at].0, hash);
+        let same = self.hashes[from..].iter().take_while(|(found, _)| *found == hash);
+        let mut rows = same.map(|(_, row)| *row as usize);
+        rows.find(|row| self.rows.key(*row) == Some(key)).and_then(|row| self.rows.place(row))
+    }
+}
+
+/// The first of `len` positions whose number is at least `wanted`. The numbers rise, and are spread
+/// evenly, as hashes are: so the search begins where it should be, and doubles its steps from there.
+fn lower_bound(len: usize, number_at: impl Fn(usize) -> u64, wanted: u64) -> usize {
+    let guess = (u128::from(wanted) * len as u128) >> 64;
+    let guess = usize::try_from(guess).unwrap_or(0); // less than `len`
+    let mut step = 4;
+    let (mut low, mut high);
+    if guess < len && number_at(guess) < wanted {
+        low = guess + 1;
+        while low + step < len && number_at(low + step) < wanted {
+            low += step + 1;
+            step *= 2;
+        }
+        high = len.min(low + step);
+    } else {
+        high = guess;
+        while high > step && number_at(high - step) >= wanted {
+            high -= step;
+            step *= 2;
+        }
+        low = high.saturating_sub(step);
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if number_at(middle) < wanted { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+impl From<Vec<KeyAt>> for ScannedKeys {
+    fn from(rows: Vec<KeyAt>) -> Self {
+        let mut keys = Self::default();
+        for row in &rows {
+            keys.push(&row.key, row.place, row.is_put);
+        }
+        keys.finish()
+    }
 }
 
 impl Scanned {
@@ -66,35 +164,58 @@ impl Scanned {
     /// Frames whose keys and objects are known already, both in order.
     pub(super) fn known(
         frames: Vec<FrameHeader>,
-        keys: Vec<(Vec<u8>, EntryPlace)>,
+        keys: Vec<KeyAt>,
         objects: Vec<ObjectRow>,
     ) -> Self {
-        Self { frames, footer: None, keys: keys.into(), objects: objects.into() }
+        let keys = OnceLock::from(ScannedKeys::from(keys));
+        Self { frames, footer: None, keys, objects: objects.into() }
     }
 
     /// Two parts of a tail as one.
     pub(super) fn joined(pack: &Pack, old: &Self, new: &Self) -> Result<Self> {
-        let mut keys: BTreeMap<_, _> = old.keys(pack)?.iter().cloned().collect();
-        keys.extend(new.keys(pack)?.iter().cloned());
+        let (older, newer) = (old.keys(pack)?, new.keys(pack)?);
+        let mut keys = ScannedKeys::default();
+        let mut before = 0;
+        for row in 0..newer.rows.len() {
+            while let Some(key) = older.rows.key(before)
+                && Some(key) <= newer.rows.key(row)
+            {
+                if Some(key) < newer.rows.key(row) {
+                    keys.push_row(older, before);
+                }
+                before += 1; // or it is replaced
+            }
+            keys.push_row(newer, row);
+        }
+        (before..older.rows.len()).for_each(|row| keys.push_row(older, row));
         let mut objects = [old.objects(pack)?, new.objects(pack)?].concat();
         objects.sort(); // two sorted runs: a merge
         let frames = [old.frames.as_slice(), &new.frames].concat();
-        Ok(Self::known(frames, keys.into_iter().collect(), objects))
+        let keys = OnceLock::from(keys.finish());
+        Ok(Self { frames, footer: None, keys, objects: objects.into() })
     }
 
     /// Keys with the place of their newest entry, in key order.
-    pub(crate) fn keys(&self, pack: &Pack) -> Result<&[(Vec<u8>, EntryPlace)]> {
+    pub(crate) fn keys(&self, pack: &Pack) -> Result<&ScannedKeys> {
         if let Some(keys) = self.keys.get() {
             return Ok(keys);
         }
-        let mut newest = BTreeMap::new();
+        let mut rows = Vec::new();
         for header in self.frames.iter().filter(|header| header.kind == FrameKind::Entries) {
             let frame = pack.frame(header.offset)?;
-            for_each_key(pack, &frame, |key, place| {
-                newest.insert(key, place);
-            })?;
+            for_each_key(pack, &frame, |row| rows.push(row))?;
         }
-        Ok(self.keys.get_or_init(|| newest.into_iter().collect()))
+        // Of equal keys the last one is the newest: the sort keeps their order, and what goes is the
+        // one before.
+        rows.sort_by(|a, b| a.key.cmp(&b.key));
+        rows.dedup_by(|newer, older| {
+            let is_same = newer.key == older.key;
+            if is_same {
+                std::mem::swap(newer, older);
+            }
+            is_same
+        });
+        Ok(self.keys.get_or_init(|| rows.into()))
     }
 
     /// Objects by prefix, in the order of an index.
@@ -112,18 +233,15 @@ impl Scanned {
 }
 
 /// Calls `each` with every key of an entries frame and its entry's place.
-pub(crate) fn for_each_key(
-    pack: &Pack,
-    frame: &Frame,
-    mut each: impl FnMut(Vec<u8>, EntryPlace),
-) -> Result<()> {
+pub(crate) fn for_each_key(pack: &Pack, frame: &Frame, mut each: impl FnMut(KeyAt)) -> Result<()> {
     let Items::Entries(table) = &frame.items else {
         return Ok(());
     };
     let body = frame.body(&*pack.bytes)?;
     for item in 0..table.len() {
         if let Some((space, key)) = table.key(&body, item) {
-            each(key::encode(space, key), frame.entry_place(item)?);
+            let (key, place) = (key::encode(space, key), frame.entry_place(item)?);
+            each(KeyAt { key, place, is_put: table.is_put(item) });
         }
     }
     Ok(())
@@ -350,7 +468,7 @@ pub(super) fn indexed_place(pack: &Pack, name: &Hash) -> Result<Option<Locator>>
         let place = match unit {
             Unit::Scanned(scanned) => {
                 let rows = scanned.objects(pack)?;
-                let found = rows.get(rows.partition_point(|row| row.prefix < prefix));
+                let found = rows.get(first_row(rows, prefix));
                 found.filter(|row| row.prefix == prefix).map(|row| row.place)
             }
             Unit::Indexed(indexed) => match &indexed.objects {
@@ -373,6 +491,11 @@ pub(super) fn locate(pack: &Pack, name: &Hash) -> Result<Option<(Locator, Arc<Fr
     })
 }
 
+/// The first row whose prefix is not less.
+fn first_row(rows: &[ObjectRow], prefix: Prefix) -> usize {
+    lower_bound(rows.len(), |at| rows[at].prefix.number(), prefix.number())
+}
+
 /// Tries every place whose prefix is the name's. A damaged copy is passed over if another is whole.
 fn find<'u, T>(
     pack: &Pack,
@@ -393,7 +516,7 @@ fn find<'u, T>(
         match unit {
             Unit::Scanned(scanned) => {
                 let rows = scanned.objects(pack)?;
-                let from = rows.partition_point(|row| row.prefix < prefix);
+                let from = first_row(rows, prefix);
                 for row in rows[from..].iter().take_while(|row| row.prefix == prefix) {
                     if let Some(found) = try_row(*row) {
                         return Ok(Some(found));
@@ -448,6 +571,11 @@ pub(crate) struct EntryAt {
 }
 
 impl EntryAt {
+    /// Entry `item` of a frame.
+    pub(super) fn new(pack: &Pack, frame: Arc<Frame>, item: usize) -> Self {
+        Self { bytes: Arc::clone(&pack.bytes), frame, item }
+    }
+
     /// The entry's bytes.
     pub(crate) fn with_bytes<T>(&self, read: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
         let fault = FormatError::new(Rule::Index, self.frame.header.offset);
@@ -529,11 +657,8 @@ pub(super) fn find_entry(pack: &Pack, key: &[u8]) -> Result<Option<EntryAt>> {
 }
 
 fn find_scanned(pack: &Pack, scanned: &Scanned, key: &[u8]) -> Result<Option<EntryAt>> {
-    let keys = scanned.keys(pack)?;
-    match keys.binary_search_by(|(other, _)| other.as_slice().cmp(key)) {
-        Ok(position) => entry_at(pack, keys[position].1, Rule::Index).map(Some),
-        Err(_) => Ok(None),
-    }
+    let found = scanned.keys(pack)?.find(key);
+    found.map(|place| entry_at(pack, place, Rule::Index)).transpose()
 }
 
 fn find_listed(pack: &Pack, directory: &KeyDirectory, key: &[u8]) -> Result<Option<EntryAt>> {
@@ -562,5 +687,29 @@ fn order((space, found): (u8, &[u8]), key: &[u8]) -> std::cmp::Ordering {
     match key.split_first() {
         Some((first, rest)) => space.cmp(first).then_with(|| found.cmp(rest)),
         None => std::cmp::Ordering::Greater,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_search_from_a_guess_finds_what_any_other_finds(
+            mut numbers in prop_oneof![
+                prop::collection::vec(any::<u64>(), 0..300),
+                prop::collection::vec(0_u64..40, 0..300), // spread as unevenly as can be
+                prop::collection::vec(u64::MAX - 40..=u64::MAX, 0..300),
+            ],
+            others in prop::collection::vec(any::<u64>(), 0..20),
+        ) {
+            numbers.sort_unstable();
+            for wanted in numbers.iter().chain(&others).chain(&[0, 20, u64::MAX]) {
+                let found = lower_bound(numbers.len(), |at| numbers[at], *wanted);
+                prop_assert_eq!(found, numbers.partition_point(|number| number < wanted));
+            }
+        }
     }
 }

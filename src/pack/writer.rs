@@ -306,7 +306,7 @@ impl Writer {
             held: false,
             out,
             base: None,
-            overlay: BTreeMap::new(),
+            overlay: Overlay::new(),
             staged: BTreeMap::new(),
             signer_entries: Vec::new(),
             genesis: None,
@@ -373,7 +373,12 @@ impl Writer {
         let file = Arc::clone(self.out.file().inner());
         let bytes =
             FileBytes::new(file, true).map_err(|e| Error::io("reading the pack", &self.path, e))?;
-        Pack::over(Arc::new(bytes), Some(self.path.clone()), options)
+        let mut pack = Pack::over(Arc::new(bytes), Some(self.path.clone()), options)?;
+        if let Some(before) = &self.base {
+            // Committed bytes never change: what was decoded of them stays good.
+            pack.frames = Arc::clone(&before.frames);
+        }
+        Ok(pack)
     }
 
     /// Puts `content` under `key`. Content that the pack has already is not stored again; a put that
@@ -574,6 +579,37 @@ impl Writer {
         sha256: Option<Node>,
         attributes: Attributes<'_>,
     ) -> Result<()> {
+        let bytes = self.encode_put(key, content, sha256, attributes)?;
+        self.stats.content_bytes += content.map_or(0, |content| content.len);
+        let encoded = key.encode();
+        let committed = self.committed_entry(&encoded)?;
+        let live = match self.staged.get(&encoded) {
+            Some(Staged::Put(bytes)) => Some(bytes),
+            Some(Staged::Delete(_)) => None,
+            None => committed.as_ref(),
+        };
+        if live == Some(&bytes) {
+            self.stats.unchanged_count += 1;
+            return Ok(());
+        }
+        // Back to what is committed: then there is nothing to write.
+        if committed.as_ref() == Some(&bytes) {
+            self.staged.remove(&encoded);
+        } else {
+            self.staged.insert(encoded, Staged::Put(bytes));
+        }
+        self.dirty = true;
+        self.stats.put_count += 1;
+        Ok(())
+    }
+
+    fn encode_put(
+        &self,
+        key: &Key<'_>,
+        content: Option<Content>,
+        sha256: Option<Node>,
+        attributes: Attributes<'_>,
+    ) -> Result<Vec<u8>> {
         let entry = Entry::Put(Put {
             space: key.space(),
             key: Cow::Borrowed(key.bytes()),
@@ -594,21 +630,7 @@ impl Writer {
             let what = format!("the attributes of {key} contradict each other");
             return Err(Error::new(ErrorKind::Usage, what).because(error));
         }
-        self.stats.content_bytes += content.map_or(0, |content| content.len);
-        let encoded = key.encode();
-        if self.live_entry(&encoded)?.as_ref() == Some(&bytes) {
-            self.stats.unchanged_count += 1;
-            return Ok(());
-        }
-        // Back to what is committed: then there is nothing to write.
-        if self.committed_entry(&encoded)?.as_ref() == Some(&bytes) {
-            self.staged.remove(&encoded);
-        } else {
-            self.staged.insert(encoded, Staged::Put(bytes));
-        }
-        self.dirty = true;
-        self.stats.put_count += 1;
-        Ok(())
+        Ok(bytes)
     }
 
     /// Makes everything that was put so far durable. Readers that open the pack from now on see it.

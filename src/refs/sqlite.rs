@@ -8,17 +8,25 @@ mod schema;
 
 pub use import::{ImportReport, TakeOver};
 
-use super::{Change, Ref, RefIter, RefStore, Token, WAIT_MS_DEFAULT, check_key, conflict};
+use super::{
+    Change, KeyIter, KeyPage, Ref, RefIter, RefStore, Token, WAIT_MS_DEFAULT, check_key, conflict,
+    paged_keys,
+};
 use crate::disk::Machine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Row, Rows, Transaction, TransactionBehavior,
+};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Rows that a scan takes at a time, so that it holds no lock while its caller works.
 const PAGE_ROWS: usize = 1024;
+
+/// Keys that a list takes at a time, first and at most: keys alone are short.
+const PAGE_KEYS: (usize, usize) = (1024, 1 << 13);
 
 /// Connections for reading that are kept for the next reader.
 const READERS_MAX: usize = 8;
@@ -136,6 +144,34 @@ fn page(
     .collect()
 }
 
+/// At most `count` keys behind `after` (from `prefix` on, if there is none).
+fn page_of_keys(
+    connection: &Connection,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    count: usize,
+) -> DbResult<KeyPage> {
+    // One bound on each side: more would be looked at for every row. If the prefix has no successor
+    // all that is not less begins with it.
+    const FROM: &str = "SELECT key FROM refs WHERE key >= ?1 ORDER BY key LIMIT ?2";
+    const FROM_TO: &str = "SELECT key FROM refs WHERE key >= ?1 AND key < ?3 ORDER BY key LIMIT ?2";
+    // The least key that is greater.
+    let behind = after.map_or_else(Vec::new, |after| [after, &[0]].concat());
+    let from = behind.as_slice().max(prefix);
+    let mut page = KeyPage::default();
+    let mut take = |mut rows: Rows<'_>| -> DbResult<()> {
+        while let Some(row) = rows.next()? {
+            page.push(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?);
+        }
+        Ok(())
+    };
+    match successor(prefix) {
+        Some(end) => take(connection.prepare_cached(FROM_TO)?.query((from, count, end))?)?,
+        None => take(connection.prepare_cached(FROM)?.query((from, count))?)?,
+    }
+    Ok(page)
+}
+
 /// The least byte string that is greater than all that begin with `prefix`.
 fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
@@ -200,8 +236,13 @@ impl RefStore for SqliteRefs {
         let run = |writer: &mut Connection| -> DbResult<_> {
             // Immediate: what the expectations are held to can't change before the commit.
             let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let before = changes.iter().map(|one| change(&tx, one, now_ns));
-            let before = before.collect::<DbResult<Vec<_>>>()?;
+            // In the order of the keys, which is that of the table; those of one key as they came.
+            let mut order: Vec<usize> = (0..changes.len()).collect();
+            order.sort_by(|a, b| changes[*a].key.cmp(&changes[*b].key));
+            let mut before = vec![None; changes.len()];
+            for at in order {
+                before[at] = change(&tx, &changes[at], now_ns)?;
+            }
             tx.commit().map_err(Fault::Commit)?;
             Ok(before)
         };
@@ -225,6 +266,13 @@ impl RefStore for SqliteRefs {
             }
             page.pop_front().map(Ok)
         }))
+    }
+
+    fn keys(&self, prefix: &[u8], after: Option<&[u8]>) -> KeyIter<'_> {
+        let prefix = prefix.to_vec();
+        paged_keys(after.map(<[u8]>::to_vec), PAGE_KEYS, move |after, count| {
+            self.with_reader(|connection| page_of_keys(connection, &prefix, after, count))
+        })
     }
 
     fn snapshot(&self, each: &mut dyn FnMut(&[u8], &Ref) -> Result<()>) -> Result<Token> {

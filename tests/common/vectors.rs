@@ -258,7 +258,7 @@ fn golden() -> Vec<Vector> {
                 let mut compressor =
                     pefc::compress::RecordCompressor::new(3, Some(&dictionary)).unwrap();
                 let stored = compressor.compress(parts[5]).unwrap().unwrap();
-                f.records(Codec::ZstdDictionary, &[name], &[(parts[5], &stored), (b"0", b"0")]);
+                f.records(Codec::ZstdDictionary, &[name], &[(parts[5], stored), (b"0", b"0")]);
                 f.add(put("0", parts[5]));
             })
         }),

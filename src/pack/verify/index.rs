@@ -2,6 +2,7 @@
 
 use super::super::Pack;
 use super::super::cursor::UnitCursor;
+use super::super::key;
 use super::super::units::{Unit, open_unit};
 use super::log::Event;
 use super::{Layout, Problem, problem};
@@ -139,9 +140,11 @@ fn check_keys(pack: &Pack, commit: &Commit, footer: &Footer, events: &[Event]) -
     let mut cursor = UnitCursor::new(pack, &unit);
     cursor.seek(&[])?;
     let mut expected_keys = expected.iter();
-    while let Some((key, place)) = cursor.peek() {
+    while let Some((space, key)) = cursor.key() {
+        let place = cursor.place()?;
         match expected_keys.next() {
-            Some((expected, (at, _))) if expected == key && at == place => {}
+            Some((expected, (at, _)))
+                if expected.split_first() == Some((&space, key)) && *at == place => {}
             _ => return Err(fault(place.frame_offset())),
         }
         cursor.advance()?;
@@ -174,9 +177,10 @@ fn directory_frames(pack: &Pack, directory: &KeyDirectory) -> Result<Vec<(Listed
     for position in 0..directory.frame_count()? {
         let offset = directory.frame(position)?.offset;
         let frame = pack.frame(offset)?;
-        let first = UnitCursor::page(pack, &frame)?.into_iter().next();
-        let listed = ListedFrame { offset, check: frame.check };
-        frames.push((listed, first.ok_or(fault(offset))?.0));
+        let items = 0..frame.header.item_count as usize;
+        let (space, key) =
+            items.filter_map(|item| frame.key(&*pack.bytes, item)).next().ok_or(fault(offset))?;
+        frames.push((ListedFrame { offset, check: frame.check }, key::encode(space, key)));
     }
     Ok(frames)
 }

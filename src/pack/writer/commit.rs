@@ -2,6 +2,7 @@
 
 use super::super::cursor::Entries;
 use super::super::units::{self, Unit};
+use super::content::Sink;
 use super::footer::{self, KeyPlace};
 use super::live::{Changes, LiveMap, SealedMap};
 use super::pool::{Job, Packed};
@@ -64,34 +65,29 @@ impl Writer {
 
     fn try_finish_commit(
         &mut self,
-        mut run: Vec<Vec<u8>>,
+        lead: Vec<Vec<u8>>,
         sealing: Option<Sealing>,
         index: bool,
     ) -> Result<()> {
         self.flush_intake()?;
-        self.drain()?;
-        let lead = run.len();
         if self.frontier.size() == 0 {
-            self.genesis = run.first().cloned();
+            self.genesis = lead.first().cloned();
         }
         let staged = std::mem::take(&mut self.staged);
-        let mut keys = Vec::with_capacity(staged.len());
-        for (key, staged) in staged {
-            let (Staged::Put(bytes) | Staged::Delete(bytes)) = &staged;
-            run.push(bytes.clone());
-            keys.push((key, staged));
-        }
-        let map = sealing.map(|sealing| {
-            run.push(sealing.entry);
-            sealing.map
-        });
+        let (map, seal) = sealing.map(|sealing| (sealing.map, sealing.entry)).unzip();
+        let run: Vec<&[u8]> = lead
+            .iter()
+            .chain(staged.values().map(|(Staged::Put(bytes) | Staged::Delete(bytes))| bytes))
+            .chain(&seal)
+            .map(Vec::as_slice)
+            .collect();
         let places = self.write_entries(&run)?;
         if map.is_some() {
             self.seal = places.last().copied();
             self.sign_seal()?;
         }
         let direct = !self.segment_has_commits;
-        for ((key, staged), place) in keys.into_iter().zip(&places[lead.min(places.len())..]) {
+        for ((key, staged), place) in staged.into_iter().zip(places.iter().skip(lead.len())) {
             let bytes = match staged {
                 Staged::Put(bytes) => Some(bytes),
                 Staged::Delete(_) => None,
@@ -123,8 +119,9 @@ impl Writer {
         .encode()
     }
 
-    /// Writes a run of entries in frames, adds them to the log and gives their places.
-    pub(super) fn write_entries(&mut self, run: &[Vec<u8>]) -> Result<Vec<EntryPlace>> {
+    /// Writes a run of entries in frames, behind the objects that are still under way, adds them to the
+    /// log and gives their places.
+    pub(super) fn write_entries(&mut self, run: &[&[u8]]) -> Result<Vec<EntryPlace>> {
         self.begin_segment()?;
         let mut headers: Vec<(FrameHeader, Check)> = Vec::new();
         let frame_bytes = entries_frame_bytes(self.options.layout);
@@ -146,19 +143,13 @@ impl Writer {
             let item_count = u32::try_from(count).unwrap_or(u32::MAX); // 64 KiB hold few
             let kind = FrameKind::Entries;
             let job = Job::Plain { kind, flags: FLAG_SORTED, item_count, body, compress: true };
-            let (out, path) = (&mut self.out, &self.path);
-            let written = |packed: Packed| {
-                headers.push(out.frame(&packed).map_err(|error| Error::write(path, error))?);
-                Ok(())
-            };
-            self.pool.submit(job, written)?;
+            let sink = Sink { out: &mut self.out, rows: &mut self.rows, path: &self.path };
+            self.pool.submit(job, sink.take_all(&mut headers))?;
         }
-        let (out, path) = (&mut self.out, &self.path);
-        self.pool.drain(|packed| {
-            headers.push(out.frame(&packed).map_err(|error| Error::write(path, error))?);
-            Ok(())
-        })?;
+        // Hashed here while threads compress.
         run.iter().for_each(|entry| self.frontier.push(leaf_hash(entry)));
+        let sink = Sink { out: &mut self.out, rows: &mut self.rows, path: &self.path };
+        self.pool.drain(sink.take_all(&mut headers))?;
         let mut places = Vec::with_capacity(run.len());
         for ((header, check), count) in headers.iter().zip(counts) {
             for item in 0..count {
@@ -172,10 +163,10 @@ impl Writer {
     /// Writes the index of the unit that a footer here ends. `direct` says that the segment has no
     /// commit yet, so that the entries frames of this one are in key order.
     pub(super) fn write_index(&mut self, direct: bool) -> Result<Footer> {
-        let mut keys = BTreeMap::new();
-        for (key, (place, bytes)) in &self.overlay {
-            keys.insert(key.clone(), KeyPlace { place: *place, is_delete: bytes.is_none() });
-        }
+        let row = |(key, (place, bytes)): (&Vec<u8>, &(EntryPlace, Option<Vec<u8>>))| {
+            (key.clone(), KeyPlace { place: *place, is_delete: bytes.is_none() })
+        };
+        let mut keys: BTreeMap<_, _> = self.overlay.iter().map(row).collect();
         // What the open tail held when the writer opened it.
         if let Some(base) = &self.base {
             for unit in base.units.iter().filter(|unit| is_tail(unit)) {

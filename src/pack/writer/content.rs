@@ -9,11 +9,11 @@ use super::pool::{Job, Packed, Pool};
 use super::similar::Earlier;
 use crate::chunk::{CHUNK_BYTES_MAX, WHOLE_BYTES_MAX, first_chunk_len};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::LIST_BYTES_MAX;
 use crate::format::entry::{Content, Entry, Put};
-use crate::format::frame::FrameKind;
+use crate::format::frame::{FrameHeader, FrameKind};
 use crate::format::index::ObjectRow;
 use crate::format::object::{Chunk, ChunkList};
+use crate::format::{Check, LIST_BYTES_MAX};
 use crate::hash::{GroupHasher, Hash};
 use sha2::{Digest, Sha256};
 use std::io::Read;
@@ -241,14 +241,29 @@ fn submit_and_drain(
     pool.drain(take)
 }
 
-/// Where finished frames of objects go.
-struct Sink<'w> {
-    out: &'w mut Out,
-    rows: &'w mut Vec<ObjectRow>,
-    path: &'w Path,
+/// Where finished frames go.
+pub(super) struct Sink<'w> {
+    pub(super) out: &'w mut Out,
+    pub(super) rows: &'w mut Vec<ObjectRow>,
+    pub(super) path: &'w Path,
 }
 
 impl<'w> Sink<'w> {
+    /// Takes frames of objects, and of entries, whose headers and checks it gives.
+    pub(super) fn take_all(
+        self,
+        entries: &'w mut Vec<(FrameHeader, Check)>,
+    ) -> impl FnMut(Packed) -> Result<()> + 'w {
+        let Self { out, rows, path } = self;
+        move |packed| match packed.header.kind {
+            FrameKind::Entries => {
+                entries.push(out.frame(&packed).map_err(|error| Error::write(path, error))?);
+                Ok(())
+            }
+            _ => Sink { out: &mut *out, rows: &mut *rows, path }.take()(packed),
+        }
+    }
+
     fn take(self) -> impl FnMut(Packed) -> Result<()> + 'w {
         let Self { out, rows, path } = self;
         move |packed| {

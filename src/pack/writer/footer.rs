@@ -3,13 +3,13 @@
 
 use super::super::Pack;
 use super::super::cursor::UnitCursor;
-use super::super::units::{Unit, entry_at};
+use super::super::key;
+use super::super::units::Unit;
 use super::pool::Job;
 use crate::error::Result;
-use crate::format::entry::Entry;
 use crate::format::frame::FrameKind;
 use crate::format::index::{KeyRow, ObjectRow, put_key_row};
-use crate::format::{EntryPlace, Rule, UNINDEXED_BYTES_MAX};
+use crate::format::{EntryPlace, UNINDEXED_BYTES_MAX};
 use std::collections::BTreeMap;
 
 /// Body of a keys frame, about.
@@ -133,11 +133,11 @@ pub(super) fn take_keys(
 ) -> Result<()> {
     let mut cursor = UnitCursor::new(pack, unit);
     cursor.seek(&[])?;
-    while let Some((key, place)) = cursor.peek().cloned() {
-        if let std::collections::btree_map::Entry::Vacant(vacant) = keys.entry(key) {
-            let found = entry_at(pack, place, Rule::Index)?;
-            let is_delete = found
-                .with_bytes(|bytes| Ok(matches!(Entry::decode(bytes)?.0, Entry::Delete(_))))?;
+    while let Some((space, key)) = cursor.key() {
+        if let std::collections::btree_map::Entry::Vacant(vacant) =
+            keys.entry(key::encode(space, key))
+        {
+            let (place, is_delete) = (cursor.place()?, !cursor.is_put()?);
             vacant.insert(KeyPlace { place, is_delete });
         }
         cursor.advance()?;

@@ -1,6 +1,6 @@
 //! Content into frames: small objects together, large ones cut, nothing twice.
 
-use super::pool::{Dictionary, Job};
+use super::pool::{Dictionary, Job, Records};
 use crate::compress::train_dictionary;
 use crate::format::frame::FrameKind;
 use crate::format::object::put_lengths;
@@ -27,8 +27,7 @@ pub(super) struct Intake {
     names: Vec<Hash>,
     lengths: Vec<u32>,
     content: Vec<u8>,
-    records: Vec<(Hash, Vec<u8>)>,
-    record_bytes: usize,
+    records: Records,
     training: Training,
 }
 
@@ -46,8 +45,7 @@ impl Intake {
             names: Vec::new(),
             lengths: Vec::new(),
             content: Vec::new(),
-            records: Vec::new(),
-            record_bytes: 0,
+            records: Records::default(),
             training: Training::Collecting { samples: Vec::new(), lengths: Vec::new() },
         }
     }
@@ -73,9 +71,11 @@ impl Intake {
             }
             Layout::Records => {
                 self.sample(content, &mut jobs);
-                self.records.push((name, content.to_vec()));
-                self.record_bytes += content.len();
-                if self.record_bytes >= self.frame_bytes {
+                if self.records.is_empty() {
+                    self.records.reserve(self.frame_bytes);
+                }
+                self.records.push(name, content);
+                if self.records.len_bytes() >= self.frame_bytes {
                     jobs.extend(self.finish());
                 }
             }
@@ -86,7 +86,6 @@ impl Intake {
     /// The frame as it is now, if it holds anything.
     pub(super) fn finish(&mut self) -> Option<Job> {
         if !self.records.is_empty() {
-            self.record_bytes = 0;
             let dictionary = match &self.training {
                 Training::Done(dictionary) => dictionary.clone(),
                 Training::Collecting { .. } => None,

@@ -6,19 +6,19 @@ use crate::format::entry::{Content, Entry};
 use crate::hash::Hash;
 use crate::segment::Result;
 use crate::tree::{MapTree, Node, sha256};
-use std::collections::BTreeMap;
 use std::collections::btree_map::Iter;
+use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
 
 /// Entries that were committed since the base was opened: their places, and their bytes (none for
 /// deletes).
-pub(super) type Overlay = BTreeMap<Vec<u8>, Overlaid>;
+pub(super) type Overlay = HashMap<Vec<u8>, Overlaid>;
 
 type Overlaid = (EntryPlace, Option<Vec<u8>>);
 
 /// Changed keys in order: staged ones over overlaid ones.
 pub(super) struct Changes<'w> {
-    overlay: Peekable<Iter<'w, Vec<u8>, Overlaid>>,
+    overlay: Peekable<std::vec::IntoIter<(&'w Vec<u8>, &'w Overlaid)>>,
     staged: Peekable<Iter<'w, Vec<u8>, Staged>>,
     last: Option<&'w [u8]>,
 }
@@ -27,7 +27,10 @@ type Change<'w> = (&'w [u8], Option<&'w [u8]>);
 
 impl<'w> Changes<'w> {
     pub(super) fn new(overlay: &'w Overlay, staged: &'w BTreeMap<Vec<u8>, Staged>) -> Self {
-        Self { overlay: overlay.iter().peekable(), staged: staged.iter().peekable(), last: None }
+        let mut overlay: Vec<_> = overlay.iter().collect();
+        overlay.sort_unstable_by(|a, b| a.0.cmp(b.0));
+        let (overlay, staged) = (overlay.into_iter().peekable(), staged.iter().peekable());
+        Self { overlay, staged, last: None }
     }
 
     fn next_if(&mut self, upto: Option<&[u8]>) -> Option<Change<'w>> {

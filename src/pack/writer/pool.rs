@@ -1,6 +1,6 @@
 //! Compression of frames on several threads, in an order that does not depend on them.
 
-use crate::compress::{Compressor, RecordCompressor};
+use crate::compress::{Compressor, DecodeDictionary, RecordCompressor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FormatError;
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
@@ -19,11 +19,52 @@ pub(super) enum Job {
     /// table of lengths, if there is more than one object, and the objects.
     Objects { names: Vec<Hash>, content: Vec<u8>, start: usize, history: Option<Arc<History>> },
     /// Objects each on its own.
-    Records { records: Vec<(Hash, Vec<u8>)>, dictionary: Option<Arc<Dictionary>> },
+    Records { records: Records, dictionary: Option<Arc<Dictionary>> },
     /// Anything else: compressed if `compress` says so.
     Plain { kind: FrameKind, flags: u8, item_count: u32, body: Vec<u8>, compress: bool },
     /// A frame as another pack has it.
     Copied(Packed),
+}
+
+/// Objects side by side, in one piece of memory: what is given to another thread piece by piece costs
+/// the allocator more than compressing it.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    names: Vec<Hash>,
+    /// Where each ends in `bytes`.
+    ends: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Records {
+    pub(super) fn push(&mut self, name: Hash, content: &[u8]) {
+        self.names.push(name);
+        self.bytes.extend_from_slice(content);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Makes room for about so many bytes of short objects.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes + bytes / 8);
+        self.names.reserve(bytes / 256);
+        self.ends.reserve(bytes / 256);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Bytes of all objects.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Names and contents.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Hash, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let contents = starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end]);
+        self.names.iter().copied().zip(contents)
+    }
 }
 
 /// Earlier objects that a frame is compressed after.
@@ -54,7 +95,30 @@ struct Worker {
     level: i32,
     verify: bool,
     compressor: Compressor,
-    records: Option<(Option<Hash>, RecordCompressor)>,
+    records: Option<RecordWorker>,
+}
+
+/// What compresses records under one dictionary, or under none.
+struct RecordWorker {
+    dictionary: Option<Hash>,
+    compressor: RecordCompressor,
+    /// What they are decoded with again. Making it ready takes longer than decoding a frame.
+    resolved: Resolved,
+}
+
+impl RecordWorker {
+    fn new(level: i32, dictionary: Option<&Dictionary>) -> Result<Self> {
+        let bytes = dictionary.map(|dictionary| dictionary.bytes.as_slice());
+        let compressor = RecordCompressor::new(level, bytes).map_err(compression)?;
+        let resolved = match bytes {
+            Some(bytes) => {
+                let ready = DecodeDictionary::new(bytes).map_err(write_verify)?;
+                Resolved::Dictionary(Arc::new(ready))
+            }
+            None => Resolved::Nothing,
+        };
+        Ok(Self { dictionary: dictionary.map(|dictionary| dictionary.name), compressor, resolved })
+    }
 }
 
 impl Worker {
@@ -135,42 +199,36 @@ impl Worker {
 
     fn pack_records(
         &mut self,
-        records: Vec<(Hash, Vec<u8>)>,
+        records: Records,
         dictionary: Option<&Dictionary>,
     ) -> Result<Packed> {
         let wanted = dictionary.map(|dictionary| dictionary.name);
-        if self.records.as_ref().is_none_or(|(name, _)| *name != wanted) {
-            let bytes = dictionary.map(|dictionary| dictionary.bytes.as_slice());
-            let compressor = RecordCompressor::new(self.level, bytes).map_err(compression)?;
-            self.records = Some((wanted, compressor));
-        }
-        let mut table = Vec::with_capacity(records.len() * RecordRow::LEN);
-        let mut stored = Vec::new();
-        let mut raw_bytes = 0;
-        if let Some((_, compressor)) = &mut self.records {
-            for (name, record) in &records {
-                match compressor.compress(record).map_err(compression)? {
-                    Some(shorter) => stored.extend_from_slice(&shorter),
-                    None => stored.extend_from_slice(record),
-                }
-                let row = RecordRow {
-                    prefix: name.prefix(),
-                    end: count(stored.len())?,
-                    raw_bytes: count(record.len())?,
-                };
-                table.extend_from_slice(&row.encode());
-                raw_bytes += record.len();
-            }
+        let kept = self.records.take().filter(|worker| worker.dictionary == wanted);
+        let worker = self.records.insert(match kept {
+            Some(worker) => worker,
+            None => RecordWorker::new(self.level, dictionary)?,
+        });
+        let mut table = Vec::with_capacity(records.names.len() * RecordRow::LEN);
+        let mut stored = Vec::with_capacity(records.len_bytes() / 2);
+        for (name, record) in records.iter() {
+            let shorter = worker.compressor.compress(record).map_err(compression)?;
+            stored.extend_from_slice(shorter.unwrap_or(record));
+            let row = RecordRow {
+                prefix: name.prefix(),
+                end: count(stored.len())?,
+                raw_bytes: count(record.len())?,
+            };
+            table.extend_from_slice(&row.encode());
         }
         table.extend_from_slice(&stored);
         let codec = if dictionary.is_some() { Codec::ZstdDictionary } else { Codec::Zstd };
         let references: Vec<Hash> =
             dictionary.map(|dictionary| dictionary.name).into_iter().collect();
-        let numbers = (count(raw_bytes)?, count(records.len())?);
-        let names = records.iter().map(|(name, _)| *name).collect();
+        let numbers = (count(records.len_bytes())?, count(records.names.len())?);
+        let names = records.names;
         let packed = finish(FrameKind::Records, codec, 0, &references, numbers, table, names)?;
         if self.verify {
-            verify_records(&packed, dictionary)?;
+            verify_records(&packed, &worker.resolved)?;
         }
         Ok(packed)
     }
@@ -239,15 +297,12 @@ fn verify_objects(packed: &Packed, history: Option<&History>) -> Result<()> {
     Err(write_verify(FormatError::new(crate::format::Rule::ObjectName, 0)))
 }
 
-fn verify_records(packed: &Packed, dictionary: Option<&Dictionary>) -> Result<()> {
-    let objects: Vec<&[u8]> =
-        dictionary.map(|dictionary| dictionary.bytes.as_slice()).into_iter().collect();
-    let resolved = Resolved::new(&packed.header, &objects).map_err(write_verify)?;
+fn verify_records(packed: &Packed, resolved: &Resolved) -> Result<()> {
     let (_, body) = packed.header.split_payload(&packed.payload);
     let rows = RecordRow::all(body, packed.header.item_count, packed.header.raw_bytes)
         .map_err(write_verify)?;
     for ((row, stored), name) in rows.into_iter().zip(&packed.names) {
-        let record = decode_record(&packed.header, &body[stored], row.raw_bytes, &resolved);
+        let record = decode_record(&packed.header, &body[stored], row.raw_bytes, resolved);
         if Hash::of(&record.map_err(write_verify)?) != *name {
             return Err(write_verify(FormatError::new(crate::format::Rule::ObjectName, 0)));
         }

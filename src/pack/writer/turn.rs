@@ -1,8 +1,10 @@
 //! Taking turns: a writer that stays open between its batches, and lets others write meanwhile.
 
-use super::{WriteOptions, Writer};
+use super::super::key::Key;
+use super::{Staged, WriteOptions, Writer};
 use crate::disk::LockError;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::entry::{Attributes, Content};
 use std::path::Path;
 
 impl Writer {
@@ -21,6 +23,41 @@ impl Writer {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
             result => result,
         }
+    }
+
+    /// Puts `key` with content that the pack has already, and says whether it has. The caller has
+    /// looked at what is committed under the key in this turn, and gives another entry: so this need
+    /// not look again. Each key once in a commit.
+    ///
+    /// # Errors
+    /// As [`Writer::put`].
+    pub(crate) fn put_change(
+        &mut self,
+        key: &Key<'_>,
+        content: Content,
+        attributes: Attributes<'_>,
+    ) -> Result<bool> {
+        self.check_alive()?;
+        key.check()?;
+        if !self.has_object(&content.name, content.len)? {
+            return Ok(false);
+        }
+        let bytes = self.encode_put(key, Some(content), None, attributes)?;
+        self.staged.insert(key.encode(), Staged::Put(bytes));
+        self.dirty = true;
+        self.stats.put_count += 1;
+        self.stats.content_bytes += content.len;
+        Ok(true)
+    }
+
+    /// Commits an index of what was committed without one, so that the pack is quick to open. Seals
+    /// nothing: that would take looking at everything that is live.
+    ///
+    /// # Errors
+    /// As [`Writer::commit`].
+    pub(crate) fn write_tail_index(&mut self) -> Result<()> {
+        self.check_alive()?;
+        self.finish_commit(Vec::new(), None, true)
     }
 
     /// Lets other writers have the pack. Everything must be committed.

@@ -100,7 +100,7 @@ impl Transaction for MemoryTransaction<'_> {
             match entry {
                 Some((value, content)) => {
                     let entry = Entry { content, value: Some(value), since_ns: now_ns };
-                    cache.entries.insert(key.to_vec(), Arc::new(entry));
+                    cache.entries.insert(key.to_vec(), entry);
                 }
                 None => drop(cache.entries.remove(&super::Wanted(key))),
             }

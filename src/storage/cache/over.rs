@@ -22,7 +22,7 @@ impl CacheBackend {
                     return Ok(Some(entry.content.to_vec()));
                 }
                 GuardResult::Value(old) => {
-                    self.entries.remove_if(&key, |entry| Arc::ptr_eq(entry, &old));
+                    self.entries.remove_if(&key, |entry| entry.is(&old));
                     continue;
                 }
                 GuardResult::Guard(guard) => guard,
@@ -38,7 +38,7 @@ impl CacheBackend {
                 let entry = Entry { content: content.as_slice().into(), value: None, since_ns };
                 // Refused if a batch has set or removed the key meanwhile: then this may be what it
                 // replaced.
-                let _ = guard.insert(Arc::new(entry));
+                let _ = guard.insert(entry);
             }
             return Ok(Some(content));
         }
@@ -95,7 +95,7 @@ impl Transaction for WriteThrough<'_> {
             match content {
                 Some(content) if result.is_ok() && cache.fits(&change.key, content) => {
                     let entry = Entry { content: Arc::clone(content), value: None, since_ns };
-                    cache.entries.insert(change.key.clone(), Arc::new(entry));
+                    cache.entries.insert(change.key.clone(), entry);
                 }
                 // Not known, or known to be other than we thought.
                 _ => drop(cache.entries.remove(&change.key)),

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::entry::Content;
 use crate::hash::Hash;
 use crate::pack::{Key, Writer};
-use crate::refs::{Change, Ref, To, check_key, conflict};
+use crate::refs::{Change, Expect, Ref, To, check_key, conflict};
 use crate::storage::backend::{Transaction, missing};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -18,8 +18,9 @@ const HELD_BYTES_MAX: usize = 16 << 20;
 
 pub(super) struct PackTransaction<'a> {
     backend: &'a PackBackend,
-    held: Vec<(Hash, Vec<u8>)>,
-    held_bytes: usize,
+    /// Names of the contents that are held, and where each ends in `held_bytes`.
+    held: Vec<(Hash, usize)>,
+    held_bytes: Vec<u8>,
     turn: Option<Turn<'a>>,
 }
 
@@ -28,7 +29,7 @@ type States<'a> = BTreeMap<&'a [u8], (Option<Ref>, Option<Ref>)>;
 
 impl<'a> PackTransaction<'a> {
     pub(super) fn new(backend: &'a PackBackend) -> Self {
-        Self { backend, held: Vec::new(), held_bytes: 0, turn: None }
+        Self { backend, held: Vec::new(), held_bytes: Vec::new(), turn: None }
     }
 
     /// Takes the turn and hands over what is held.
@@ -37,12 +38,14 @@ impl<'a> PackTransaction<'a> {
             Some(turn) => turn.writer(),
             none => none.insert(self.backend.turn()?).writer(),
         };
-        for (name, content) in self.held.drain(..) {
+        let mut start = 0;
+        for (name, end) in self.held.drain(..) {
             if !writer.holds(&name)? {
-                writer.put_object(name, &content)?;
+                writer.put_object(name, &self.held_bytes[start..end])?;
             }
+            start = end;
         }
-        self.held_bytes = 0;
+        self.held_bytes = Vec::new();
         Ok(writer)
     }
 
@@ -81,10 +84,10 @@ impl Transaction for PackTransaction<'_> {
         }
         let name = Hash::of(content);
         if !content.is_empty() {
-            self.held.push((name, content.to_vec()));
-            self.held_bytes += content.len();
+            self.held_bytes.extend_from_slice(content);
+            self.held.push((name, self.held_bytes.len()));
         }
-        if self.held_bytes > HELD_BYTES_MAX {
+        if self.held_bytes.len() > HELD_BYTES_MAX {
             self.writer()?;
         }
         Ok(name)
@@ -105,6 +108,11 @@ impl Transaction for PackTransaction<'_> {
         changes.iter().try_for_each(|change| check_key(&change.key))?;
         if changes.is_empty() {
             return Ok(Vec::new());
+        }
+        // What is expected is looked at first, so that a conflict costs nothing. Where nothing is,
+        // contents are compressed meanwhile.
+        if changes.iter().all(|change| change.expect == Expect::Any) {
+            self.writer()?;
         }
         let planned = self.plan(changes);
         let (before, states) = match planned {
@@ -130,7 +138,7 @@ impl Transaction for PackTransaction<'_> {
                 Some(value) if before != Some(value) => {
                     let content = Content { name: value.name, len: value.size_bytes };
                     let attributes = attributes_of(&value);
-                    if !writer.put_existing(Key::storage(key), content, attributes)? {
+                    if !writer.put_change(&Key::storage(key), content, attributes)? {
                         return Err(missing(key, &value));
                     }
                 }
@@ -142,7 +150,6 @@ impl Transaction for PackTransaction<'_> {
         if let Some(turn) = self.turn.take() {
             turn.end()?;
         }
-        self.backend.pack()?; // for the next reader
         Ok(before)
     }
 }
