@@ -379,7 +379,7 @@ mod tests {
         let stored = compressor.compress(&records[7]).unwrap().unwrap();
         let ready = DecodeDictionary::new(&dictionary).unwrap();
         let mut decoder = Decompressor::new().unwrap();
-        let back = decoder.decompress(&stored, 400, History::Dictionary(&ready)).unwrap();
+        let back = decoder.decompress(stored, 400, History::Dictionary(&ready)).unwrap();
         assert!(back == records[7]);
         assert!(DecodeDictionary::new(b"no dictionary").is_err());
         assert_eq!(train_dictionary(&[b"a"], 1000), None);

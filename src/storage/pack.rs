@@ -42,8 +42,8 @@ pub struct PackBackendOptions {
     pub machine: Machine,
     /// How the pack is read.
     pub cache_bytes: u64,
-    /// zstd level, 1 to 19. By default 1: short records under a dictionary get but a twentieth
-    /// shorter at 3, and take a third longer.
+    /// zstd level, 1 to 19. By default 1: under a dictionary short records get but a twentieth shorter
+    /// at 3, and that takes longer.
     pub level: i32,
     /// How long a batch waits for another writer, in milliseconds.
     pub wait_ms: u64,
