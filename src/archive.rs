@@ -33,9 +33,8 @@ pub use record::{OwnerRecording, RecordOptions};
 pub use restore::Property;
 pub use scan::{SourceProblem, SourceProblemKind};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::check_cancel;
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Something on disk to archive, and where in the pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,14 +86,6 @@ impl Progress for NoProgress {
     fn total(&self, _: u64, _: u64) {}
 
     fn advance(&self, _: u64, _: u64) {}
-}
-
-/// [`ErrorKind::Interrupted`] once the flag is set.
-fn check_cancel(cancel: Option<&AtomicBool>) -> Result<()> {
-    if cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
-        return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
-    }
-    Ok(())
 }
 
 /// Whether `key` is `top` or lies under it; everything does under an empty one.

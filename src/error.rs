@@ -8,6 +8,7 @@ use crate::segment::ReadError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Result of the public interface.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -209,6 +210,14 @@ pub struct Error {
     path: Option<PathBuf>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     hint: Option<&'static str>,
+}
+
+/// [`ErrorKind::Interrupted`] once the flag is set.
+pub(crate) fn check_cancel(cancel: Option<&AtomicBool>) -> Result<()> {
+    if cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+        return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+    }
+    Ok(())
 }
 
 impl Error {

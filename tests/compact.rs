@@ -10,6 +10,7 @@ mod common;
 
 use common::oracle::{self, Keys, PATH, noise, read_all};
 use common::sim_fs::{CrashPlan, Fault, SimFs};
+use pefc::disk::{File, Machine, RealFs, Vfs};
 use pefc::format::entry::SPACE_SYSTEM;
 use pefc::format::frame::FrameKind;
 use pefc::format::segment::Layout;
@@ -17,9 +18,11 @@ use pefc::{
     CompactOptions, CompactReport, ErrorKind, Generation, Hash, Key, Pack, WriteOptions, Writer,
     compact,
 };
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 struct Dir(tempfile::TempDir);
 
@@ -249,16 +252,49 @@ fn a_pack_that_is_damaged_or_in_use_is_left_alone() {
     assert_eq!(absent.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+/// A file system on which somebody compacts the pack right after a writer has opened it, once.
+#[derive(Debug)]
+struct Overtaken(AtomicBool);
+
+impl Vfs for Overtaken {
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = RealFs.open_write(path);
+        if !self.0.swap(true, Ordering::Relaxed) {
+            compacted(path, &sequential());
+        }
+        file
+    }
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        RealFs.open_read(path)
+    }
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        RealFs.create_new(path)
+    }
+    fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        RealFs.rename(from, to, replace)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        RealFs.remove_file(path)
+    }
+    fn list_dir(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        RealFs.list_dir(dir)
+    }
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        RealFs.create_dir_all(dir)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealFs.sync_dir(dir)
+    }
+}
+
 #[test]
 fn a_writer_that_waited_does_not_write_to_the_old_file() {
     let dir = Dir::new();
     let path = dir.file("a.pefc");
     write_records(&path, &records(), 100);
-    // It has opened the file, and gets the lock when compacting is over.
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    compacted(&path, &sequential());
-    file.try_lock().unwrap();
-    let mut writer = Writer::append(&path, records()).unwrap();
+    let vfs = Arc::new(Overtaken(AtomicBool::new(false)));
+    let machine = Machine { vfs, ..Machine::real() };
+    let mut writer = Writer::append(&path, WriteOptions { machine, ..records() }).unwrap();
     writer.put("new", b"new").unwrap();
     writer.finish().unwrap();
     let pack = Pack::open(&path).unwrap();

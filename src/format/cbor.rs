@@ -10,14 +10,28 @@ use super::{FormatError, Result, Rule};
 /// Arrays and maps nest at most this deep.
 pub const DEPTH_MAX: u32 = 16;
 
-const UINT: u8 = 0;
-const NEGATIVE: u8 = 1;
-const BYTES: u8 = 2;
-const TEXT: u8 = 3;
-const ARRAY: u8 = 4;
-const MAP: u8 = 5;
-const SIMPLE: u8 = 7;
+pub(crate) const UINT: u8 = 0;
+pub(crate) const NEGATIVE: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
+pub(crate) const TEXT: u8 = 3;
+pub(crate) const ARRAY: u8 = 4;
+pub(crate) const MAP: u8 = 5;
+pub(crate) const SIMPLE: u8 = 7;
 const NULL: u8 = 0xf6;
+
+/// Appends major type and argument, in as few bytes as hold it.
+pub(crate) fn put_head(out: &mut Vec<u8>, major: u8, value: u64) {
+    let bytes = value.to_le_bytes();
+    let (info, len) = match value {
+        0..24 => (bytes[0], 0),
+        24..0x100 => (24, 1),
+        0x100..0x1_0000 => (25, 2),
+        0x1_0000..0x1_0000_0000 => (26, 4),
+        _ => (27, 8),
+    };
+    out.push(major << 5 | info);
+    out.extend(bytes[..len].iter().rev()); // network order
+}
 
 /// Appends items to a buffer.
 #[derive(Debug, Default)]
@@ -32,23 +46,7 @@ impl Writer {
     }
 
     fn head(&mut self, major: u8, value: u64) -> &mut Self {
-        let major = major << 5;
-        let bytes = value.to_le_bytes();
-        let len = match value {
-            0..24 => 0,
-            24..0x100 => 1,
-            0x100..0x1_0000 => 2,
-            0x1_0000..0x1_0000_0000 => 4,
-            _ => 8,
-        };
-        match len {
-            0 => self.out.push(major | bytes[0]),
-            1 => self.out.push(major | 24),
-            2 => self.out.push(major | 25),
-            4 => self.out.push(major | 26),
-            _ => self.out.push(major | 27),
-        }
-        self.out.extend(bytes[..len].iter().rev()); // network order
+        put_head(&mut self.out, major, value);
         self
     }
 

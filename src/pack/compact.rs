@@ -6,7 +6,7 @@ use super::signatures::origin_of;
 use super::writer::{Replay, SealedMap, lock_for_writing};
 use super::{Key, OpenOptions, Pack, VerifyLevel, VerifyOptions, WriteOptions, WriteStats, Writer};
 use crate::disk::FileBytes;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, check_cancel};
 use crate::format::cbor;
 use crate::format::entry::{Entry, Genesis, RawPairs, SPACE_PATH, SPACE_STORAGE, SPACE_SYSTEM};
 use crate::format::frame::{FrameHeader, FrameKind};
@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Content of a frame that records are grouped into, about, in bytes.
 const GROUP_BYTES: usize = 64 << 10;
@@ -110,12 +110,7 @@ pub fn compact(path: &Path, options: &CompactOptions) -> Result<CompactReport> {
 
 impl CompactOptions {
     fn check_cancel(&self) -> Result<()> {
-        match &self.cancel {
-            Some(cancel) if cancel.load(Ordering::Relaxed) => {
-                Err(Error::new(ErrorKind::Interrupted, "interrupted"))
-            }
-            _ => Ok(()),
-        }
+        check_cancel(self.cancel.as_deref())
     }
 }
 

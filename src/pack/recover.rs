@@ -9,7 +9,7 @@ use super::units::{KeyAt, Scanned, Unit, for_each_key, object_rows};
 use super::{Key, OpenOptions, Pack, WriteOptions, WriteStats, Writer};
 use crate::compress::Decompressor;
 use crate::disk::{FileBytes, ReadAt};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, check_cancel};
 use crate::format::commit::Commit;
 use crate::format::entry::{Entry, Put, SPACE_PATH, SPACE_STORAGE, SPACE_SYSTEM};
 use crate::format::frame::{Codec, FrameHeader, FrameKind};
@@ -21,7 +21,7 @@ use crate::segment::{Found, Resolved, Scan, decode_record, read, read_commit};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Keys of objects whose own keys were lost begin with this; their name follows.
 pub const LOST_AND_FOUND: &str = "lost+found/";
@@ -39,12 +39,7 @@ pub struct RecoverOptions {
 
 impl RecoverOptions {
     fn check_cancel(&self) -> Result<()> {
-        match &self.cancel {
-            Some(cancel) if cancel.load(Ordering::Relaxed) => {
-                Err(Error::new(ErrorKind::Interrupted, "interrupted"))
-            }
-            _ => Ok(()),
-        }
+        check_cancel(self.cancel.as_deref())
     }
 }
 

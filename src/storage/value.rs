@@ -8,6 +8,7 @@
 //! or store bytes as they are with [`super::Storage::store`].
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::cbor::{ARRAY, BYTES, MAP, NEGATIVE, SIMPLE, TEXT, UINT, put_head};
 use ciborium::Value;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -50,14 +51,8 @@ fn unfit(what: &str) -> Error {
     Error::new(ErrorKind::ValueType, what)
 }
 
-const UINT: u8 = 0;
-const NEGATIVE: u8 = 1;
-const BYTES: u8 = 2;
-const TEXT: u8 = 3;
-const ARRAY: u8 = 4;
-const MAP: u8 = 5;
+/// Major type of tags, which entries do not have.
 const TAG: u8 = 6;
-const SIMPLE: u8 = 7;
 
 fn write(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<()> {
     if matches!(value, Value::Array(_) | Value::Map(_) | Value::Tag(..)) && depth == DEPTH_MAX {
@@ -69,25 +64,25 @@ fn write(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<()> {
             let (major, magnitude) = if number < 0 { (NEGATIVE, !number) } else { (UINT, number) };
             let magnitude = u64::try_from(magnitude)
                 .map_err(|_| unfit(&format!("the integer {number} does not fit in 64 bits")))?;
-            head(out, major, magnitude);
+            put_head(out, major, magnitude);
         }
         Value::Bytes(bytes) => {
-            head(out, BYTES, bytes.len() as u64);
+            put_head(out, BYTES, bytes.len() as u64);
             out.extend_from_slice(bytes);
         }
         Value::Text(text) => {
-            head(out, TEXT, text.len() as u64);
+            put_head(out, TEXT, text.len() as u64);
             out.extend_from_slice(text.as_bytes());
         }
         Value::Array(items) => {
-            head(out, ARRAY, items.len() as u64);
+            put_head(out, ARRAY, items.len() as u64);
             for item in items {
                 write(out, item, depth + 1)?;
             }
         }
         Value::Map(pairs) => write_map(out, pairs, depth)?,
         Value::Tag(tag, inner) => {
-            head(out, TAG, *tag);
+            put_head(out, TAG, *tag);
             write(out, inner, depth + 1)?;
         }
         Value::Bool(false) => out.push(0xf4),
@@ -110,26 +105,12 @@ fn write_map(out: &mut Vec<u8>, pairs: &[(Value, Value)], depth: usize) -> Resul
     if encoded.windows(2).any(|two| two[0].0 == two[1].0) {
         return Err(unfit("a map of the value has a key twice"));
     }
-    head(out, MAP, pairs.len() as u64);
+    put_head(out, MAP, pairs.len() as u64);
     for (key, value) in encoded {
         out.extend_from_slice(&key);
         write(out, value, depth + 1)?;
     }
     Ok(())
-}
-
-/// Major type and argument, in as few bytes as hold it.
-fn head(out: &mut Vec<u8>, major: u8, value: u64) {
-    let bytes = value.to_le_bytes();
-    let (info, len) = match value {
-        0..24 => (bytes[0], 0),
-        24..0x100 => (24, 1),
-        0x100..0x1_0000 => (25, 2),
-        0x1_0000..0x1_0000_0000 => (26, 4),
-        _ => (27, 8),
-    };
-    out.push(major << 5 | info);
-    out.extend(bytes[..len].iter().rev()); // network order
 }
 
 /// The shortest of three widths that holds the number.

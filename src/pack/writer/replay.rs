@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::format::entry::Entry;
 use crate::format::frame::FrameHeader;
 use crate::hash::Hash;
+use crate::pack::Pack;
 use crate::pack::contents::Whole;
-use crate::pack::{Pack, key};
+use crate::pack::units::key_of_entry;
 use std::path::Path;
 
 impl Writer {
@@ -65,7 +66,7 @@ impl Writer {
     ) -> Result<()> {
         for entry in entries {
             let entry = entry?;
-            if let Some(key) = key_of(&entry)? {
+            if let Some(key) = key_of_entry(&entry)? {
                 self.staged.insert(key, Staged::Put(entry));
             }
         }
@@ -74,14 +75,6 @@ impl Writer {
         let genesis = genesis(&map);
         self.finish_commit(vec![genesis], Some(Sealing { map, entry }), false)
     }
-}
-
-fn key_of(entry: &[u8]) -> Result<Option<Vec<u8>>> {
-    Ok(match Entry::decode(entry)?.0 {
-        Entry::Put(put) => Some(key::encode(put.space, &put.key)),
-        Entry::Delete(delete) => Some(key::encode(delete.space, &delete.key)),
-        Entry::Genesis(_) | Entry::Keys(_) | Entry::Seal(_) => None,
-    })
 }
 
 /// Writes the entries of a log one after the other. Commits where the order of keys ends and at every
@@ -121,7 +114,7 @@ impl<'w> Replay<'w> {
                 return Ok(());
             }
         };
-        let key = key_of(bytes)?.unwrap_or_default();
+        let key = key_of_entry(bytes)?.unwrap_or_default();
         if self.writer.staged.last_key_value().is_some_and(|(last, _)| *last >= key) {
             self.commit(None, false)?;
         }
