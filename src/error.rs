@@ -275,7 +275,9 @@ impl Error {
                     .hinting("`pefc create` makes a pack of a directory")
             }
             io::ErrorKind::NotSeekable => {
-                Self::new(ErrorKind::NotAPack, "a pipe or device, but a pack is a file").at(path)
+                Self::new(ErrorKind::NotAPack, "a pipe or device, but a pack is a file")
+                    .at(path)
+                    .hinting("write what comes out of it to a file, and open that")
             }
             io::ErrorKind::NotFound => Self::io(what, path, source)
                 .hinting("check the path; `pefc create` makes a new pack"),
