@@ -276,8 +276,7 @@ impl Pack {
             return Err(self.error(FormatError::new(Rule::Seal, place.frame_offset())));
         };
         let (header, _) = segment::read_frame_header(&*self.bytes, footer.frame_offset)?;
-        let frontier = Frontier::from_parts(footer.log_size, footer.frontier.clone());
-        let frontier = frontier.ok_or(FormatError::new(Rule::LogRoot, footer.frame_offset))?;
+        let frontier = frontier_of(footer)?;
         Ok(Generation {
             number: footer.generation,
             log_size: footer.log_size,
@@ -520,4 +519,10 @@ impl Pack {
     pub(crate) fn find_entry(&self, key: &[u8]) -> Result<Option<EntryAt>> {
         units::find_entry(self, key).map_err(|error| self.error(error))
     }
+}
+
+/// The log as it is at a commit.
+fn frontier_of(commit: &Commit) -> segment::Result<Frontier> {
+    let frontier = Frontier::from_parts(commit.log_size, commit.frontier.clone());
+    frontier.ok_or_else(|| FormatError::new(Rule::LogRoot, commit.frame_offset).into())
 }

@@ -4,7 +4,10 @@
 use super::frames::{Item, Items};
 use super::signatures::origin_of;
 use super::writer::{Replay, SealedMap, lock_for_writing};
-use super::{Key, OpenOptions, Pack, VerifyLevel, VerifyOptions, WriteOptions, WriteStats, Writer};
+use super::{
+    Key, OpenOptions, Pack, VerifyLevel, VerifyOptions, WriteOptions, WriteStats, Writer,
+    frontier_of,
+};
 use crate::disk::FileBytes;
 use crate::error::{Error, ErrorKind, Result, check_cancel};
 use crate::format::cbor;
@@ -13,7 +16,6 @@ use crate::format::frame::{FrameHeader, FrameKind};
 use crate::format::{FormatError, Rule};
 use crate::hash::Hash;
 use crate::segment::{read_frame_header, read_payload};
-use crate::tree::{Frontier, Node};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
@@ -321,7 +323,7 @@ impl Compaction<'_> {
         let stats = writer.stats();
         let is_same = stats.log_size == last.log_size
             && stats.generation == last.generation
-            && stats.log_root == self.log_root()?;
+            && stats.log_root == frontier_of(self.pack.commit())?.root();
         if is_same {
             return Ok(());
         }
@@ -338,7 +340,7 @@ impl Compaction<'_> {
             Some((_, keys)) => (keys.threshold, keys.vkeys),
             None => (old.threshold, old.vkeys),
         };
-        let log_root = self.log_root()?;
+        let log_root = frontier_of(self.pack.commit())?.root();
         let log_size = self.pack.commit().log_size;
         let spaces = [SPACE_PATH, SPACE_STORAGE, SPACE_SYSTEM];
         let entries = spaces.into_iter().flat_map(|space| {
@@ -365,12 +367,5 @@ impl Compaction<'_> {
             .encode()
         };
         writer.seal_entries(genesis, entries)
-    }
-
-    fn log_root(&self) -> Result<Node> {
-        let last = self.pack.commit();
-        let frontier = Frontier::from_parts(last.log_size, last.frontier.clone());
-        let frontier = frontier.ok_or(FormatError::new(Rule::LogRoot, last.frame_offset))?;
-        Ok(frontier.root())
     }
 }

@@ -16,7 +16,7 @@ mod turn;
 
 use super::signatures::derived_nonce;
 use super::units::Unit;
-use super::{OpenOptions, Pack};
+use super::{OpenOptions, Pack, frontier_of};
 use crate::compress::LEVEL_DEFAULT;
 use crate::disk::{File, FileBytes, Latched, LockError, Machine, parent_dir};
 use crate::error::{Error, ErrorKind, Result};
@@ -330,13 +330,7 @@ impl Writer {
     /// Takes up where the last commit left off.
     fn resume(&mut self, committed: &Committed) -> Result<()> {
         let last = &committed.last;
-        let frontier = Frontier::from_parts(last.log_size, last.frontier.clone());
-        self.frontier = frontier.ok_or_else(|| {
-            self.fault(crate::format::FormatError::new(
-                crate::format::Rule::LogRoot,
-                last.frame_offset,
-            ))
-        })?;
+        self.frontier = frontier_of(last).map_err(|error| self.fault(error))?;
         self.number = last.number;
         self.generation = last.generation;
         self.seal = last.seal;
